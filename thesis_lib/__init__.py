@@ -1,0 +1,1 @@
+"""Cooperative multi-agent deep reinforcement learning for the energy flexibility of communities."""

@@ -1,0 +1,1 @@
+"""What it means: evaluation, figures, tables and labels."""

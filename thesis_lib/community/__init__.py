@@ -1,0 +1,1 @@
+"""The world: data, physics, observations, KPIs, and CityLearn itself."""

@@ -1,0 +1,1 @@
+"""Who else decides: one protocol, one registry."""
