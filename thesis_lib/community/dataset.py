@@ -246,9 +246,7 @@ def _official(path: Path | str | None) -> Dataset:
                     )
             tried.append(f"no {NAME}/schema.json in {origin} {given}")
             if origin == "path":
-                raise DatasetNotFoundError(
-                    f"{tried[-1]}: give the data set's folder, or the folder it lies in"
-                )
+                raise DatasetError(f"{tried[-1]}: give the data set's folder, or the folder it lies in")
     for folder_of in (_cached, _downloaded):
         try:
             folder = folder_of()
@@ -273,8 +271,7 @@ def _cached() -> Path:
 def _downloaded() -> Path:
     """CityLearn's own download into its cache, with short timeouts and without its retries.
 
-    ``DataSet.get_dataset`` takes a folder with a ``schema.json`` for complete, and ``schema.json`` comes last in the
-    listing, so a download that breaks off is taken up again by the next call.
+    A download that broke off is found out by its checksums, and by its name in the error.
     """
     import citylearn.data
     import requests
@@ -296,7 +293,7 @@ def _downloaded() -> Path:
         raise DatasetNotFoundError(
             f"CityLearn's download failed (GitHub out of reach: {type(error).__name__})"
         ) from None
-    except Exception as error:  # CityLearn raises a bare Exception for any other answer of GitHub's
+    except Exception as error:  # noqa: BLE001 - CityLearn raises a bare Exception for any other answer of GitHub's
         raise DatasetNotFoundError(f"CityLearn's download failed ({_line(error)})") from None
 
 
