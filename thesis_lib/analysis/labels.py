@@ -145,10 +145,14 @@ TEXT: dict[str, tuple[str, str]] = {
     "word.no": ("no", "no"),
     # captions: their numbers come from the frames the figure was drawn from
     "caption.kpi_bars": (
-        "Indicadores de cada controlador sobre los de la práctica habitual (BAU = 1; menos es mejor), "
-        "{split}, {engine}, edición {edition}. {best}{spread}{failing}",
-        "KPIs of each controller over those of business as usual (BAU = 1; lower is better), "
-        "{split}, {engine}, {edition} edition. {best}{spread}{failing}",
+        (
+            "Indicadores de cada controlador sobre los de la práctica habitual (BAU = 1; menos es mejor), "
+            "{split}, {engine}, edición {edition}. {best}{spread}{failing}"
+        ),
+        (
+            "KPIs of each controller over those of business as usual (BAU = 1; lower is better), "
+            "{split}, {engine}, {edition} edition. {best}{spread}{failing}"
+        ),
     ),
     "caption.best": (
         "El menor compuesto entre los que cumplen el servicio es el de {controller}: {value}.",
@@ -171,37 +175,57 @@ TEXT: dict[str, tuple[str, str]] = {
         "{controller}: {train} on training and {test} on test weeks.",
     ),
     "caption.learning_curves": (
-        "Curvas de aprendizaje de {seeds} semilla(s): pérdida del actor y compuesto en las semanas de "
-        "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación es {best}, "
-        "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}.",
-        "Learning curves of {seeds} seed(s): actor loss and composite on the validation weeks, against "
-        "time and updates. The best validation composite is {best}, after {minutes} min and "
-        "{updates} updates. Horizontal lines: {references}.",
+        (
+            "Curvas de aprendizaje de {seeds} semilla(s): pérdida del actor y compuesto en las semanas de "
+            "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación es {best}, "
+            "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}."
+        ),
+        (
+            "Learning curves of {seeds} seed(s): actor loss and composite on the validation weeks, against "
+            "time and updates. The best validation composite is {best}, after {minutes} min and "
+            "{updates} updates. Horizontal lines: {references}."
+        ),
     ),
     "caption.mean_day": (
-        "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no controlada, "
-        "la fotovoltaica y el precio. Máximo del día medio: {peaks}.",
-        "Mean day of the district ({days} days): net consumption by controller, with the uncontrolled load, "
-        "PV and the price. Highest hour of the mean day: {peaks}.",
+        (
+            "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no controlada, "
+            "la fotovoltaica y el precio. Máximo del día medio: {peaks}."
+        ),
+        (
+            "Mean day of the district ({days} days): net consumption by controller, with the uncontrolled load, "
+            "PV and the price. Highest hour of the mean day: {peaks}."
+        ),
     ),
     "caption.load_duration": (
-        "Curva de duración del consumo neto del distrito ({hours} horas) y sus {top} horas más altas. "
-        "Máximo: {peaks}.",
-        "Load duration curve of the district's net consumption ({hours} hours) and its {top} highest hours. "
-        "Maximum: {peaks}.",
+        (
+            "Curva de duración del consumo neto del distrito ({hours} horas) y sus {top} horas más altas. "
+            "Máximo: {peaks}."
+        ),
+        (
+            "Load duration curve of the district's net consumption ({hours} hours) and its {top} highest hours. "
+            "Maximum: {peaks}."
+        ),
     ),
     "caption.hard_week": (
-        "La semana más dura: del {start} al {end}, la de mayor pico de BAU entre las mostradas. "
-        "Pico de la semana: {peaks}.",
-        "The hard week: {start} to {end}, the one with BAU's highest peak among those considered. "
-        "Peak of the week: {peaks}.",
+        (
+            "La semana más dura: del {start} al {end}, la de mayor pico de BAU entre las mostradas. "
+            "Pico de la semana: {peaks}."
+        ),
+        (
+            "The hard week: {start} to {end}, the one with BAU's highest peak among those considered. "
+            "Peak of the week: {peaks}."
+        ),
     ),
     "caption.peak": ("{controller} {peak}{space}kW", "{controller} {peak}{space}kW"),
     "caption.departure_margins": (
-        "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de la tolerancia "
-        "de 5 puntos quedan: {missed}.",
-        "Charge margin at feasible departures: SOC on leaving minus the required one. Below the tolerance of "
-        "5 points: {missed}.",
+        (
+            "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de la tolerancia "
+            "de 5 puntos quedan: {missed}."
+        ),
+        (
+            "Charge margin at feasible departures: SOC on leaving minus the required one. Below the tolerance of "
+            "5 points: {missed}."
+        ),
     ),
     "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
     "caption.home_heatmap": (
@@ -213,42 +237,62 @@ TEXT: dict[str, tuple[str, str]] = {
         "{controller}: from {low} ({low_home}) to {high} ({high_home}).",
     ),
     "caption.price_response": (
-        "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del decil más barato "
-        "al más caro: {price}.",
-        "Mean district net consumption by decile of price and of carbon intensity. From the cheapest "
-        "decile to the dearest: {price}.",
+        (
+            "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del decil más barato "
+            "al más caro: {price}."
+        ),
+        (
+            "Mean district net consumption by decile of price and of carbon intensity. From the cheapest "
+            "decile to the dearest: {price}."
+        ),
     ),
     "caption.response": (
         "{controller} {low} → {high}{space}kWh/h",
         "{controller} {low} → {high}{space}kWh/h",
     ),
     "caption.engine_distance": (
-        "Distancia entre el modelo rápido y CityLearn, por indicador ({split}). La mayor es {worst} "
-        "({kpi}, {controller}).",
-        "Distance between the fast model and CityLearn, by KPI ({split}). The largest is {worst} "
-        "({kpi}, {controller}).",
+        (
+            "Distancia entre el modelo rápido y CityLearn, por indicador ({split}). La mayor es {worst} "
+            "({kpi}, {controller})."
+        ),
+        (
+            "Distance between the fast model and CityLearn, by KPI ({split}). The largest is {worst} "
+            "({kpi}, {controller})."
+        ),
     ),
     "caption.policy_day": (
-        "Un día de la política, el {date}: energía por hora del distrito, estado de carga y precio. El "
-        "mayor consumo neto es {peak}{space}kWh a las {hour}{space}h; las baterías cargan "
-        "{charged}{space}kWh y los coches reciben {cars}{space}kWh.",
-        "A day of the policy, {date}: hourly energy of the district, state of charge and price. "
-        "The highest net consumption is {peak}{space}kWh at hour {hour}; batteries charge "
-        "{charged}{space}kWh and cars receive {cars}{space}kWh.",
+        (
+            "Un día de la política, el {date}: energía por hora del distrito, estado de carga y precio. El "
+            "mayor consumo neto es {peak}{space}kWh a las {hour}{space}h; las baterías cargan "
+            "{charged}{space}kWh y los coches reciben {cars}{space}kWh."
+        ),
+        (
+            "A day of the policy, {date}: hourly energy of the district, state of charge and price. "
+            "The highest net consumption is {peak}{space}kWh at hour {hour}; batteries charge "
+            "{charged}{space}kWh and cars receive {cars}{space}kWh."
+        ),
     ),
     "caption.main": (
-        "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t del 95{space}% "
-        "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; "
-        "los que no lo cumplen van aparte, al final.",
-        "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where "
-        "there is more than one. Service: departures met ≥ {gate} and every cycle served; those that fail "
-        "are listed apart, last.",
+        (
+            "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t del 95{space}% "
+            "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; "
+            "los que no lo cumplen van aparte, al final."
+        ),
+        (
+            "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where "
+            "there is more than one. Service: departures met ≥ {gate} and every cycle served; those that fail "
+            "are listed apart, last."
+        ),
     ),
     "caption.relative": (
-        "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: media ± intervalo t "
-        "del 95{space}% entre semillas donde hay más de una.",
-        "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± 95% t interval "
-        "over seeds where there is more than one.",
+        (
+            "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: media ± intervalo t "
+            "del 95{space}% entre semillas donde hay más de una."
+        ),
+        (
+            "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± 95% t interval "
+            "over seeds where there is more than one."
+        ),
     ),
     "caption.distance": (
         "El mismo controlador en el modelo rápido y en CityLearn ({split}).",
