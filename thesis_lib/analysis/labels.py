@@ -12,7 +12,6 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 
-import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 LANGUAGES = ("es", "en")
@@ -365,6 +364,14 @@ def percent(ratio: float, digits: int = 0, *, sign: bool = False) -> str:
     return number(100 * ratio, digits, sign=sign) + _choose(SPACE + "%", "%")
 
 
+def scientific(value: float) -> str:
+    """A small figure by its order of magnitude: ``3.1e−7``; 0 stays 0."""
+    if value == 0 or math.isnan(value):
+        return number(value, 0)
+    exponent = math.floor(math.log10(abs(value)))
+    return f"{number(value / 10**exponent, 1)}e{number(exponent, 0)}"
+
+
 def interval(mean: float, half: float | None, digits: int = 2) -> str:
     """``mean ± half`` with the digits asked for; the mean alone where there is no half width."""
     if half is None or math.isnan(half):
@@ -389,7 +396,15 @@ def formatter(digits: int | None = None, *, as_percent: bool = False) -> FuncFor
     return FuncFormatter(write)
 
 
-UNITS = {"EUR": "€", "kg": "kg CO₂", "1": "–"}
+UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO₂/kWh", "1": "–"}
+KPI_UNITS = {
+    "cost": "EUR",
+    "emissions": "kg",
+    "import": "kWh",
+    "ramping": "kWh",
+    "daily_peak": "kW",
+    "annual_peak": "kW",
+}  # every other KPI is a ratio or a count
 
 
 def day(row: int) -> str:
@@ -430,8 +445,3 @@ def controller(name: str, variant: str | None = None) -> str:
         return shown
     key = f"variant.{variant}"
     return f"{shown} ({t(key) if key in TEXT else str(variant).replace('_', ' ')})"
-
-
-def column_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with each column ``x`` that has a label ``table.x`` renamed to it."""
-    return frame.rename(columns=lambda name: t(f"table.{name}") if f"table.{name}" in TEXT else name)
