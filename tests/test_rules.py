@@ -144,9 +144,9 @@ def test_rule_spreads(community):
     assert np.median(steps) < 0.01
 
 
-@pytest.mark.parametrize("settings", [{"default_soc": 0.0}, {"default_soc": 1.1}, {"default_hours": -1.0}])
+@pytest.mark.parametrize("settings", [{"hidden_hours": 0.0}, {"hidden_hours": float("nan")}])
 def test_rule_refuses_impossible_settings(settings):
-    with pytest.raises(ValueError, match="default_soc must be"):
+    with pytest.raises(ValueError, match="hidden_hours must be"):
         rules.SpreadCharging(**settings)
 
 

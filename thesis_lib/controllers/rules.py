@@ -149,29 +149,25 @@ class SpreadCharging(BusinessAsUsual):
 
     Each hour a car charges with the power that, held to the departure, brings it exactly to the required SOC, losses
     included. Nothing flows below the charger's least power, so that is the least it asks for. While the departure is
-    not disclosed, it heads for ``default_soc`` as if ``default_hours`` were left.
+    not disclosed, it goes on as if ``hidden_hours`` were left: it nears the required SOC, which is shown all along.
     """
 
-    def __init__(self, default_soc: float = 0.8, default_hours: float = 6.0) -> None:
-        """``default_soc`` is a SOC in (0, 1], ``default_hours`` a positive number of hours.
+    def __init__(self, hidden_hours: float = 6.0) -> None:
+        """``hidden_hours``: hours, at least one.
 
         Raises
         ------
         ValueError
-            For values outside these ranges.
+            For less than one hour.
         """
-        if not 0.0 < default_soc <= 1.0 or not default_hours > 0.0:
-            raise ValueError(
-                f"default_soc must be in (0, 1] and default_hours positive, not {default_soc} and {default_hours}"
-            )
-        self.default_soc, self.default_hours = default_soc, default_hours
+        if not hidden_hours >= 1.0:
+            raise ValueError(f"hidden_hours must be at least 1, not {hidden_hours}")
+        self.hidden_hours = hidden_hours
 
     def _cars(self, cars: Plugged) -> Tensor:
         c = self.community
-        disclosed = cars.hours >= 0
-        steps = torch.where(disclosed, cars.hours + 1.0, self.default_hours / c.hours)  # the last row counts too
-        target = torch.where(disclosed, cars.required, self.default_soc)
-        missing = (target - cars.soc).clamp_min(0.0) * cars.capacity / (steps * c.hours)  # kW into the battery
+        steps = torch.where(cars.hours >= 0, cars.hours + 1.0, self.hidden_hours / c.hours)  # the last row counts too
+        missing = (cars.required - cars.soc).clamp_min(0.0) * cars.capacity / (steps * c.hours)  # kW into the battery
         power = missing / c.charger_efficiency
         nominal = c.storage_power[c.homes + c.charger_car]
         for _ in range(4):  # the battery's loss depends on the power: a few rounds settle it
