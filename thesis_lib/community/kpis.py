@@ -337,7 +337,7 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
     steps_per_day = max(round(HOURS_PER_DAY / service.step_hours), 1)
     day = trajectory.rows // steps_per_day
     names = _split_of(trajectory.rows, service.step_hours)
-    met = _departures(trajectory, service)
+    met = departures(trajectory, service)
     cycles = _cycles(trajectory, service)
 
     lines: list[tuple[str, str, float]] = []
@@ -403,8 +403,24 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0.0 else float("nan")
 
 
-def _departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
-    """Departures within the run: row, leaves, met, feasible, causal (feasible from the disclosure on)."""
+def departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
+    """List the departures of a run and how each went.
+
+    Args:
+        trajectory: the run.
+        service: what was owed; sessions that began before the run or end after it are left out.
+
+    Returns:
+        Data frame, one line a departure: row (last connected), home, charger, car (indices), soc, required,
+        leaves (see `Service`), met (soc >= required - tolerance), feasible (as CityLearn counts), causal (it
+        leaves, and charging from the disclosure on would do).
+
+    Raises:
+        Nothing.
+
+    Source:
+        CityLearn 3.0.2 `_compute_ev_metrics`.
+    """
     first, last = trajectory.start, trajectory.start + trajectory.hours - 1
     s = service.sessions
     s = s[(s.connected_from >= first) & (s.departure <= last)]
@@ -424,6 +440,9 @@ def _departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "row": s.departure.to_numpy(np.int64),
+            **{name: s[name].to_numpy(np.int64) for name in ("home", "charger", "car")},
+            "soc": actual,
+            "required": s.required_soc.to_numpy(np.float64),
             "leaves": s.leaves.to_numpy(bool),
             "met": actual + service.tolerance + SOC_EPSILON >= s.required_soc.to_numpy(np.float64),
             "feasible": feasible,
