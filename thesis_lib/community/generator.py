@@ -54,6 +54,7 @@ WEATHER_COLUMNS = [
     "diffuse_solar_irradiance",
     "direct_solar_irradiance",
 ]
+FORECASTS = ("_predicted_1", "_predicted_2", "_predicted_3")  # 6, 12 and 24 hours ahead
 
 
 def cache_folder() -> Path:
@@ -251,9 +252,8 @@ def _write_series(folder: Path, archive: zipfile.ZipFile, community: dict[str, A
         table.columns = columns
         return table
 
-    forecast = ["_predicted_1", "_predicted_2", "_predicted_3"]
-    weather = WEATHER_COLUMNS + [name + hours for name in WEATHER_COLUMNS for hours in forecast]
-    price = ["electricity_pricing"] + ["electricity_pricing" + hours for hours in forecast]
+    weather = WEATHER_COLUMNS + [name + hours for name in WEATHER_COLUMNS for hours in FORECASTS]
+    price = ["electricity_pricing"] + ["electricity_pricing" + hours for hours in FORECASTS]
     for home in community["pv_kw"]:
         table = read(f"{home}.csv", BUILDING_COLUMNS)
         labels = BUILDING_COLUMNS[:4]
