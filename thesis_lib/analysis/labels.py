@@ -65,13 +65,10 @@ TEXT: dict[str, tuple[str, str]] = {
     # axes and legends
     "axis.hour": ("Hora del día", "Hour of day"),
     "axis.date": ("Fecha", "Date"),
-    "axis.net": ("Consumo neto del distrito", "District net consumption"),
-    "axis.net_short": ("Neto", "Net"),
-    "axis.power": ("Potencia", "Power"),
+    "axis.net": ("Neto del distrito", "District net"),
     "axis.energy": ("Energía", "Energy"),
     "axis.price": ("Precio", "Price"),
     "axis.carbon": ("Intensidad de carbono", "Carbon intensity"),
-    "axis.ratio_to_bau": ("{kpi} / BAU", "{kpi} / BAU"),
     "axis.split": ("Parte del año", "Part of the year"),
     "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
     "axis.updates": ("Actualizaciones", "Updates"),
@@ -82,10 +79,20 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.margin": ("SOC a la salida − requerido", "SOC at departure − required"),
     "axis.departures": ("Salidas", "Departures"),
     "axis.home": ("Vivienda", "Home"),
-    "axis.change_to_bau": ("Cambio frente a BAU", "Change against BAU"),
     "axis.distance": ("Diferencia relativa", "Relative difference"),
     "axis.soc": ("Estado de carga (SOC)", "State of charge (SOC)"),
-    "axis.controller": ("Controlador", "Controller"),
+    "axis.over_bau": ("Sobre BAU", "Over BAU"),
+    "axis.day_starts": ("cada marca, 0:00 h", "ticks at 0:00"),
+    "axis.soc_short": ("SOC medio", "Mean SOC"),
+    "axis.carbon_short": ("Carbono", "Carbon"),
+    "axis.change": ("cambio frente a BAU", "change against BAU"),
+    "unit.points": ("puntos", "points"),
+    "unit.number": ("número", "number"),
+    "weeks.train": ("semanas de entrenamiento", "training weeks"),
+    "weeks.validation": ("semanas de validación", "validation weeks"),
+    "weeks.test": ("semanas de prueba", "test weeks"),
+    "weeks.year": ("año entero", "whole year"),
+    "legend.missed": ("sin atender {missed} de {all}", "{missed} of {all} missed"),
     "legend.load": ("Demanda", "Load"),
     "legend.pv": ("Fotovoltaica", "PV"),
     "legend.price": ("Precio", "Price"),
@@ -94,13 +101,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "legend.chargers": ("Coches", "Cars"),
     "legend.appliances": ("Electrodoméstico", "Appliance"),
     "legend.net": ("Neto", "Net"),
-    "legend.battery_soc": ("Baterías", "Batteries"),
     "legend.car_soc": ("Coches conectados", "Connected cars"),
-    "legend.seed": ("semilla", "seed"),
-    "legend.required": ("requerido", "required"),
-    "legend.tolerance": ("tolerancia", "tolerance"),
-    "legend.below_gate": ("† no cumple el servicio", "† fails the service gate"),
-    "legend.mean_price": ("Precio, carbono: media por decil", "Price, carbon: mean of the decile"),
     # months, for dates
     "month.1": ("ene", "Jan"),
     "month.2": ("feb", "Feb"),
@@ -166,12 +167,8 @@ TEXT: dict[str, tuple[str, str]] = {
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
     ),
     "caption.composite_by_split": (
-        "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. {gaps}",
-        "Composite over BAU in each part of the year, {engine}, {edition} edition. {gaps}",
-    ),
-    "caption.gap": (
-        "{controller}: {train} en entrenamiento y {test} en prueba.",
-        "{controller}: {train} on training and {test} on test weeks.",
+        "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a {last}: {gaps}.",
+        "Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to {last}: {gaps}.",
     ),
     "caption.learning_curves": (
         (
@@ -219,21 +216,21 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.departure_margins": (
         (
             "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de la tolerancia "
-            "de 5 puntos quedan: {missed}."
+            "de {tolerance} puntos quedan: {missed}."
         ),
         (
             "Charge margin at feasible departures: SOC on leaving minus the required one. Below the tolerance of "
-            "5 points: {missed}."
+            "{tolerance} points: {missed}."
         ),
     ),
     "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
     "caption.home_heatmap": (
-        "Cambio de {kpi} de cada vivienda frente a BAU. {spread}",
-        "Change of {kpi} of each home against BAU. {spread}",
+        "Cambio de cada vivienda frente a BAU en {kpi}. {spread}.",
+        "Change of each home against BAU in {kpi}. {spread}.",
     ),
     "caption.home_spread": (
-        "{controller}: de {low} ({low_home}) a {high} ({high_home}).",
-        "{controller}: from {low} ({low_home}) to {high} ({high_home}).",
+        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home})",
+        "{controller}: from {low} (home {low_home}) to {high} (home {high_home})",
     ),
     "caption.price_response": (
         (
@@ -252,11 +249,11 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.engine_distance": (
         (
             "Distancia entre el modelo rápido y CityLearn, por indicador ({split}). La mayor es {worst} "
-            "({kpi}, {controller})."
+            "({kpi}, {controller}). La línea marca {bar}, lo exigido."
         ),
         (
             "Distance between the fast model and CityLearn, by KPI ({split}). The largest is {worst} "
-            "({kpi}, {controller})."
+            "({kpi}, {controller}). The line marks {bar}, the bar set."
         ),
     ),
     "caption.policy_day": (

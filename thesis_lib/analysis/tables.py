@@ -130,7 +130,7 @@ def controllers(
     split: str = "test",
     engine: str = "citylearn",
     edition: str | None = None,
-    names: Sequence[str] = (COMPOSITE, *TERMS, *SERVICE),
+    names: Sequence[str] = (COMPOSITE, *TERMS, SERVICE[0]),
     over_bau: bool = False,
 ) -> pd.DataFrame:
     """The main table: one row per controller and variant, one column per KPI (and ``_half`` over seeds).
@@ -157,7 +157,7 @@ def controllers(
             line[f"{column}_half"] = shown.loc[(*key, name), "half"]
         table.append(line)
     frame = pd.DataFrame(table)
-    empty = [c for c in frame.columns if str(c).endswith("_half") and frame[c].isna().all()]
+    empty = [c for c in frame.columns if str(c).endswith("_half") and not (frame[c] > 1e-12).any()]
     frame = frame.drop(columns=empty)
     return frame.sort_values("gate", ascending=False, kind="stable", ignore_index=True)
 
@@ -219,6 +219,15 @@ _LATEX = {
 }
 
 
+_FIT = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"  # needs graphicx
+
+
+def _stacked(heading_text: str) -> str:
+    """A heading with its unit in brackets below it."""
+    name, bracket, unit = heading_text.partition(" (")
+    return rf"\shortstack[r]{{{name}\\({unit}}}" if bracket else name
+
+
 def latex(text: object) -> str:
     """A cell, heading or caption escaped for LaTeX, with the signs that labels uses."""
     return "".join(_LATEX.get(letter, letter) for letter in str(text))
@@ -237,7 +246,7 @@ def heading(column: str) -> str:
 
 def _digits(values: pd.Series) -> int:
     numbers = values.dropna().abs()
-    if numbers.empty or (numbers == numbers.round()).all():
+    if numbers.empty or pd.api.types.is_integer_dtype(values):
         return 0
     return 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
 
@@ -263,8 +272,9 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.scientific(value) for value in values]
         elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             halves = frame[f"{column}_half"] if f"{column}_half" in frame else [None] * len(frame)
-            digits = _digits(values)
-            cells = [labels.interval(v, half, digits) for v, half in zip(values, halves, strict=True)]
+            mixed = frame.select_dtypes("number").drop(columns="distance", errors="ignore")
+            digits = [_digits(mixed.loc[at] if "kpi" in frame else values) for at in frame.index]
+            cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
         else:
             cells = [_cell(value) for value in values]
         shown[heading(str(column))] = cells
@@ -300,7 +310,7 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
         heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])
     } - {heading("gate")}
     column_format = "".join("r" if column in numeric else "l" for column in shown.columns)
-    shown.columns = pd.Index([latex(column) for column in shown.columns])
+    shown.columns = pd.Index([_stacked(latex(column)) for column in shown.columns])
     tex = shown.style.hide(axis="index").to_latex(
         hrules=True,
         caption=latex(caption) or None,
@@ -309,8 +319,9 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
         position_float="centering",
         column_format=column_format,
     )
-    if len(shown.columns) > 5:
-        tex = tex.replace("\\centering\n", "\\centering\n\\footnotesize\\setlength{\\tabcolsep}{3pt}\n", 1)
+    if len(shown.columns) > 5:  # no wider than the text, whatever the words' length
+        tex = tex.replace(r"\begin{tabular}", _FIT + "{!}{%\n" + r"\begin{tabular}", 1)
+        tex = tex.replace(r"\end{tabular}", r"\end{tabular}}", 1)
     if "gate" in frame and 0 < frame["gate"].sum() < len(frame):
         lines = tex.splitlines()
         body = lines.index(r"\midrule") + 1
@@ -335,7 +346,7 @@ def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = 
     """
     return labels.t(
         f"caption.{kind}",
-        split=labels.split(split).lower(),
+        split=labels.t(f"weeks.{split}"),
         engine=labels.t(f"engine.{engine}"),
         edition=labels.t(f"edition.{edition}"),
         gate=labels.number(GATE, 2),
