@@ -147,11 +147,16 @@ def _legend_below(fig: Figure, ax: Axes) -> None:
     )
 
 
+def _two_lines(label: str) -> str:
+    """A label with what stands in brackets on a second line."""
+    return label.replace(" (", "\n(")
+
+
 def _number_ticks(*axes: Axes) -> None:
     """Tick numbers as the language in use writes them."""
     for ax in axes:
-        ax.xaxis.set_major_formatter(labels.formatter())
-        ax.yaxis.set_major_formatter(labels.formatter())
+        ax.xaxis.set_major_formatter(labels.Numbers())
+        ax.yaxis.set_major_formatter(labels.Numbers())
 
 
 # ------------------------------------------------------------------------- controllers, KPI by KPI
@@ -283,7 +288,7 @@ def composite_by_split(
     ax.set_xlim(-0.5, len(splits) - 0.5)
     ax.set_xticks(range(len(splits)), [labels.split(s) for s in splits])
     ax.grid(False, axis="x")
-    ax.yaxis.set_major_formatter(labels.formatter())
+    ax.yaxis.set_major_formatter(labels.Numbers())
     ax.set_xlabel(labels.t("axis.split"))
     ax.set_ylabel(f"{labels.kpi(tables.COMPOSITE)} / BAU (–)")
     _legend_below(fig, ax)
@@ -362,8 +367,8 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
                 for name, value in {tables.BAU: 1.0, **(references or {})}.items():
                     style = look(name)
                     ax.axhline(value, color=style.color, ls=style.line, lw=1.1, label=labels.controller(name))
-            ax.yaxis.set_major_formatter(labels.formatter())
-            ax.xaxis.set_major_formatter(labels.formatter())
+            ax.yaxis.set_major_formatter(labels.Numbers())
+            ax.xaxis.set_major_formatter(labels.Numbers())
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=time == "updates"))
         axes[line, 0].set_ylabel(f"{labels.t(label)} (–)")
     axes[1, 0].set_xlabel(labels.axis("axis.minutes", "min"))
@@ -418,8 +423,8 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
     )
     axes[2].step(around.index, around["price"], where="mid", color="#AA3377", lw=1.3)
     axes[0].set_ylabel(labels.axis("axis.net", "kWh/h"))
-    axes[1].set_ylabel(labels.axis("axis.energy", "kWh/h"))
-    axes[2].set_ylabel(labels.axis("axis.price", "EUR/kWh"))
+    axes[1].set_ylabel(_two_lines(labels.axis("axis.energy", "kWh/h")))
+    axes[2].set_ylabel(_two_lines(labels.axis("axis.price", "EUR/kWh")))
     axes[2].set_xlabel(labels.axis("axis.hour", "h"))
     axes[1].legend(loc="upper left")
     axes[2].set_xlim(0, 23)
@@ -488,7 +493,7 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
     for axis, label, unit in ((ax, "axis.net", "kWh/h"), (below, "axis.price", "EUR/kWh")):
         axis.set_ylabel(labels.axis(label, unit))
         axis.yaxis.set_major_locator(MaxNLocator(5))
-        axis.yaxis.set_major_formatter(labels.formatter())
+        axis.yaxis.set_major_formatter(labels.Numbers())
     below.set_xlabel(f"{labels.t('axis.date')} ({labels.t('axis.day_starts')})")
     fig.align_ylabels([ax, below])
     _legend_below(fig, ax)
@@ -564,24 +569,28 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
         ms=3,
         label=labels.t("legend.car_soc"),
     )
-    axes[1].set_ylim(0, 105)
-    axes[1].legend(loc="best", ncols=2)
+    axes[1].set_ylim(0, 139)
+    axes[1].legend(loc="upper center", ncols=2)
     axes[2].step(hour, rows["price"], where="mid", color="#AA3377", label=labels.t("legend.price"))
     carbon = axes[2].twinx()
     carbon.plot(hour, rows["carbon"], color="0.35", ls=(0, (2, 1.5)), label=labels.t("legend.carbon"))
     carbon.grid(False)
     both = [*axes[2].get_legend_handles_labels()[0], *carbon.get_legend_handles_labels()[0]]
-    axes[2].legend(handles=both, loc="best", ncols=2)
+    axes[2].legend(handles=both, loc="upper center", ncols=2)
     axes[0].set_ylabel(labels.axis("axis.energy", "kWh/h"))
     axes[1].set_ylabel(labels.axis("axis.soc_short", "%"))
-    axes[2].set_ylabel(labels.axis("axis.price", "EUR/kWh"))
-    carbon.set_ylabel(labels.axis("axis.carbon_short", "kg/kWh").replace(" (", "\n("))
+    axes[2].set_ylabel(_two_lines(labels.axis("axis.price", "EUR/kWh")))
+    carbon.set_ylabel(_two_lines(labels.axis("axis.carbon_short", "kg/kWh")))
     axes[2].set_xlabel(labels.axis("axis.hour", "h"))
     axes[2].set_xlim(-0.6, 23.6)
     axes[2].set_xticks(range(0, 24, 3))
+    for ax in (axes[2], carbon):  # room for the legend
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.35 * (high - low))
     for ax in [*axes, carbon]:
         ax.yaxis.set_major_locator(MaxNLocator(4))
-        ax.yaxis.set_major_formatter(labels.formatter())
+        ax.yaxis.set_major_formatter(labels.Numbers())
+    axes[1].set_yticks([0, 50, 100])
     fig.align_ylabels(axes)
     _legend_below(fig, axes[0])
     return fig
@@ -709,7 +718,7 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
         ax=ax,
         cbar_kws={
             "label": f"{labels.kpi(kpi)}: {labels.t('axis.change')} (%)",
-            "format": labels.formatter(0),
+            "format": labels.Numbers(),
             "location": "bottom",
             "shrink": 0.5,
             "aspect": 30,
@@ -721,7 +730,9 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
     ax.xaxis.tick_top()
     ax.set_xticks(np.arange(change.shape[1]) + 0.5, [_home_number(name) for name in change.columns])
     ax.set_yticks(
-        np.arange(len(change)) + 0.5, [labels.controller(*pair) for pair in change.index], rotation=0
+        np.arange(len(change)) + 0.5,
+        [_two_lines(labels.controller(*pair)) for pair in change.index],
+        rotation=0,
     )
     ax.tick_params(length=0)
     ax.set_ylabel("")

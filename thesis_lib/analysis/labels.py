@@ -12,7 +12,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import Formatter
 
 LANGUAGES = ("es", "en")
 FIRST_DAY = dt.date(2024, 8, 1)  # row 0 of the data
@@ -35,6 +35,16 @@ TEXT: dict[str, tuple[str, str]] = {
     "kpi.ev_departures_met": ("Salidas atendidas", "Departures met"),
     "kpi.ev_departures_met_causal": ("Salidas atendidas (causal)", "Departures met (causal)"),
     "kpi.appliance_cycles_served": ("Ciclos servidos", "Cycles served"),
+    "kpi.ev_departures_count": ("Salidas", "Departures"),
+    "kpi.ev_departures_met_count": ("Salidas atendidas (n.º)", "Departures met (count)"),
+    "kpi.ev_departures_feasible_count": ("Salidas viables", "Feasible departures"),
+    "kpi.ev_departures_met_causal_count": (
+        "Salidas atendidas (causal, n.º)",
+        "Departures met (causal, count)",
+    ),
+    "kpi.ev_departures_feasible_causal_count": ("Salidas viables (causal)", "Feasible departures (causal)"),
+    "kpi.appliance_cycles_served_count": ("Ciclos servidos (n.º)", "Cycles served (count)"),
+    "kpi.appliance_cycles_due_count": ("Ciclos debidos", "Cycles due"),
     "kpi.composite_vs_bau": ("Compuesto", "Composite"),
     # who decides
     "controller.charge_on_arrival": ("Carga al llegar", "Charge on arrival"),
@@ -376,21 +386,30 @@ def interval(mean: float, half: float | None, digits: int = 2) -> str:
     return f"{number(mean, digits)} ± {number(half, digits)}"
 
 
-def formatter(digits: int | None = None, *, as_percent: bool = False) -> FuncFormatter:
-    """Tick formatter of the language in use when the figure is made, independent of any locale."""
-    chosen = _language
+class Numbers(Formatter):
+    """Tick formatter that writes numbers as the language in use when it was made, free of any locale.
 
-    def write(value: float, _position: int | None = None) -> str:
+    All ticks of an axis get the same number of decimals: the fewest that tell them apart.
+    """
+
+    def __init__(self) -> None:
+        self.language = _language
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        """One tick on its own, with what decimals it needs."""
+        return self.format_ticks([value])[0]
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """The texts of all ticks of an axis."""
+        decimals = 0
+        while decimals < 9 and any(abs(round(v, decimals) - v) > 1e-9 * max(1, abs(v)) for v in values):
+            decimals += 1
         before = language()
-        use(chosen)
+        use(self.language)
         try:
-            if as_percent:
-                return percent(value, digits or 0)
-            return number(round(value, 12), digits)
+            return [number(value, decimals) for value in values]
         finally:
             use(before)
-
-    return FuncFormatter(write)
 
 
 UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO₂/kWh", "1": "–"}
