@@ -1,0 +1,471 @@
+"""The community's physics: a batched, differentiable twin of CityLearn 3.
+
+One ``Community`` holds the constants and the year of data of H homes as tensors; ``step`` moves any number of
+independent copies one hour, all homes, batteries and cars at once. It is the same arithmetic as CityLearn's
+``Battery.charge``, ``Charger.update_connected_electric_vehicle_soc``, ``DeferrableAppliance.start_cycle`` and
+``Building.update_variables``; in float64 it also repeats where CityLearn rounds to float32, so that the two agree to
+the last bit of the stored state of charge. In float32 the rounding is the tensors' own.
+
+Shapes: B copies, H homes, C chargers, V cars, A appliances, N = H + V storages (home batteries first, then cars),
+S action slots per home, T rows of data. Energies are kWh per step, powers kW, states of charge fractions of capacity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thesis_lib.community.reading import Reading, read_environment
+
+ZERO = 1e-6  # CityLearn's ZERO_DIVISION_PLACEHOLDER
+
+
+class State(NamedTuple):
+    """Where each copy stands at the beginning of a row, before it acts."""
+
+    row: Tensor  # (B,) long, row of data
+    end: Tensor  # (B,) long, first row that no longer belongs to the episode
+    drift: Tensor  # (B,) long, how many drift draws came before the episode
+    soc: Tensor  # (B, N) state of charge of home batteries, then cars
+    capacity: Tensor  # (B, N) kWh left of each storage's capacity after degradation
+    soc_before: Tensor  # (B, N) what CityLearn observes now: the SOC stored in the row before
+    net: Tensor  # (B, H) kWh, each home's net consumption of the row before
+    day_peak: Tensor  # (B,) kWh, highest district net of the day so far
+    next_cycle: Tensor  # (B, A) long, first appliance cycle neither started nor missed
+    last_cycle: Tensor  # (B, A) long, the cycle started last, or -1
+    started_at: Tensor  # (B, A) long, the row in which it was started
+    missed_cycle: Tensor  # (B, A) long, the first cycle missed, or -1
+
+
+class Flows(NamedTuple):
+    """What happened in a row. Energies in kWh, positive = consumed."""
+
+    net: Tensor  # (B, H)
+    battery: Tensor  # (B, H)
+    chargers: Tensor  # (B, C)
+    appliances: Tensor  # (B, A)
+    cost: Tensor  # (B, H) EUR
+    emissions: Tensor  # (B, H) kg CO2
+    battery_soc: Tensor  # (B, H) after the action
+    car_soc: Tensor  # (B, V) after the action
+    started: Tensor  # (B, A) long, the appliance cycle started in this row, or -1
+
+
+class Rows(NamedTuple):
+    """Exogenous data of one row for each copy; leading dimensions are whatever rows were asked for."""
+
+    load: Tensor  # (..., H) kWh
+    pv: Tensor  # (..., H) kWh, >= 0
+    calendar: Tensor  # (..., n) distinct observed columns
+    weather: Tensor  # (..., n)
+    market: Tensor  # (..., n) prices EUR/kWh and carbon kg/kWh
+    connected: Tensor  # (..., C) 1 when a car is plugged in
+    departure: Tensor  # (..., C) rows until it leaves, -1 unknown
+    required_soc: Tensor  # (..., C)
+    incoming: Tensor  # (..., C)
+    arrival: Tensor  # (..., C)
+    arrival_soc: Tensor  # (..., C)
+    keep: Tensor  # (..., V) factor on the SOC on entering the next row
+    floor: Tensor  # (..., V) least SOC then
+    forced: Tensor  # (..., V) SOC written then, or -1
+    charger: Tensor  # (..., V) long, the charger a car is at, C = none
+    car: Tensor  # (..., C) long, the car at a charger, V = none
+    drift: Tensor  # (..., V) long, number of the drift draw applied then, -1 = none
+    clock: Tensor  # (..., A) long, the row the appliances' schedules see
+
+
+FLOATS = Rows._fields[:14]
+
+
+class Curve(nn.Module):
+    """Piecewise-linear curves, one per storage: y = intercept + slope * x on the segment that holds x.
+
+    The first and last segments extend beyond the curve's ends, as in ``Battery.get_max_input_power``.
+    """
+
+    def __init__(self, curves: list[np.ndarray]) -> None:
+        """``curves``: N arrays (2, points) with x ascending; they may differ in the number of points."""
+        super().__init__()
+        segments = max((c.shape[1] for c in curves), default=2) - 1
+        slope, intercept = np.zeros((2, len(curves), segments))
+        inner = np.full((len(curves), segments - 1), np.inf)
+        for n, (x, y) in enumerate(curves):
+            k = len(x) - 1
+            slope[n, :k] = np.diff(y) / np.diff(x)
+            intercept[n, :k] = y[:-1] - slope[n, :k] * x[:-1]
+            inner[n, : k - 1] = x[1:-1]
+        for name, values in (("slope", slope), ("intercept", intercept), ("inner", inner)):
+            self.register_buffer(name, torch.tensor(values))
+
+    slope: Tensor
+    intercept: Tensor
+    inner: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Value at ``x`` (B, N) -> (B, N)."""
+        x = x.unsqueeze(-1)
+        segment = (x > self.inner).sum(-1, keepdim=True)
+        return torch.addcmul(self.intercept, self.slope, x).gather(-1, segment).squeeze(-1)
+
+
+class Community(nn.Module):
+    """One community as tensors: constants, a year of data, and the step that CityLearn would take.
+
+    Built with ``Community.from_citylearn(env)``; constants are buffers, so ``.to(device)`` moves them. Home lists,
+    names and their order are CityLearn's.
+    """
+
+    def __init__(self, reading: Reading, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> None:
+        super().__init__()
+        self.home_names, self.charger_names = reading.homes, reading.chargers
+        self.car_names, self.appliance_names = reading.cars, reading.appliances
+        self.observation_names, self.action_names = reading.observation_names, reading.action_names
+        self.homes, self.cars = len(reading.homes), len(reading.cars)
+        self.chargers, self.appliances = len(reading.chargers), len(reading.appliances)
+        self.slots = max(len(a) for a in reading.action_names)
+        self.rows = len(reading.blocks["load"])
+        self.hours = reading.seconds / 3600.0
+        self.steps_per_day = round(24 / self.hours)
+        self.load_to_observed = reading.load_to_observed
+        self.exogenous = reading.exogenous
+        self.shared_price = bool((reading.price_column == reading.price_column[0]).all())
+        self.shared_carbon = bool((reading.carbon_column == reading.carbon_column[0]).all())
+
+        def keep(name: str, values: Any, kind: torch.dtype = torch.float64) -> None:
+            self.register_buffer(name, torch.as_tensor(np.asarray(values)).to(kind))
+
+        def padded(lists: list[list[float]]) -> np.ndarray:
+            return np.array([row + [0.0] * (self.slots - len(row)) for row in lists])
+
+        keep("action_mask", padded([[1.0] * len(a) for a in reading.action_names]), torch.bool)
+        keep("action_low", padded(reading.action_low))
+        keep("action_high", padded(reading.action_high))
+        battery_slot = [a.index("electrical_storage") if "electrical_storage" in a else -1 for a in reading.action_names]
+        flat = np.arange(self.homes) * self.slots
+        nowhere = self.homes * self.slots  # the slot of an absent action: it reads 0
+        slots = np.where(np.array(battery_slot) < 0, nowhere, flat + np.array(battery_slot))
+        keep("battery_slot", slots, torch.long)
+
+        s = reading.storage
+        for name in ("capacity", "power", "minimum_soc", "initial_soc", "fade"):
+            keep(f"storage_{name}", s[name])
+        keep("battery_keep", 1.0 - s["loss"][: self.homes])
+        self.power_curve, self.efficiency_curve = Curve(reading.power_curve), Curve(reading.efficiency_curve)
+
+        c = reading.charger
+        slot = np.where(c["slot"] < 0, nowhere, flat[c["home"]] + c["slot"])
+        for name in ("charge_max", "charge_min", "discharge_max", "discharge_min", "efficiency"):
+            keep(f"charger_{name}", c[name])
+        keep("charger_home", c["home"], torch.long)
+        keep("charger_slot", c["slot"], torch.long)
+        least = [np.minimum(c[f"{k}_min"], c[f"{k}_max"]).clip(0) for k in ("charge", "discharge")]
+        table = np.stack([c["charge_max"], c["discharge_max"], *least, c["efficiency"].clip(ZERO)], -1)
+        keep("charger_table", np.concatenate([table, [[0.0, 0.0, 0.0, 0.0, 1.0]]]))  # last: not plugged in
+        keep("charger_flat_slot", np.append(slot, nowhere), torch.long)
+        held = reading.indices["car"]
+        first = [h[h < self.cars][0] if (h < self.cars).any() else 0 for h in held.T]
+        keep("charger_car", first, torch.long)
+
+        a = reading.appliance
+        keep("appliance_home", a["home"], torch.long)
+        keep("appliance_slot", a["slot"], torch.long)
+        keep("appliance_flat_slot", np.where(a["slot"] < 0, nowhere, flat[a["home"]] + a["slot"]), torch.long)
+        keep("appliance_trigger", a["trigger"])
+        for name in ("earliest", "latest", "deadline", "duration"):
+            keep(f"cycle_{name}", a[name], torch.long)
+        for name in ("energy", "priority", "profile"):
+            keep(f"cycle_{name}", a[name])
+        keep("cycle_last_start", np.minimum(a["latest"], a["deadline"] - a["duration"] + 1), torch.long)
+        keep("appliance_index", np.arange(self.appliances), torch.long)
+
+        keep("table", np.concatenate([reading.blocks[k] for k in FLOATS], -1))
+        self.widths = [reading.blocks[k].shape[-1] for k in FLOATS]
+        keep("index_table", np.concatenate([reading.indices[k] for k in ("charger", "car", "drift")], -1), torch.long)
+        keep("start_soc", reading.start_soc)
+        keep("drift_noise", reading.drift_noise)
+        keep("drift_base", reading.drift_base, torch.long)
+        keep("price_column", reading.price_column, torch.long)
+        keep("carbon_column", reading.carbon_column, torch.long)
+        self.fingerprint = self._fingerprint()
+        self.to(device=device, dtype=dtype)
+
+    @classmethod
+    def from_citylearn(cls, env: Any, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Community:
+        """Build from a loaded and reset ``CityLearnEnv``; row r of the model is time step r of its episode.
+
+        Raises
+        ------
+        UnsupportedSchema
+            One line naming a feature the model does not have (thermal storage, HVAC, outages, limits, ...).
+        """
+        return cls(read_environment(env), dtype, device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the model; float64 repeats CityLearn's float32 storage exactly."""
+        return self.table.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.table.device
+
+    def _fingerprint(self) -> str:
+        """Short hash of what a trained policy depends on: names, order and physical constants, not the series."""
+        digest = hashlib.sha256(repr((self.home_names, self.observation_names, self.action_names, self.hours)).encode())
+        for name in ("storage_capacity", "storage_power", "charger_table", "action_low", "action_high"):
+            digest.update(getattr(self, name).double().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def reset(
+        self,
+        batch: int = 1,
+        start: int | Tensor = 0,
+        horizon: int | None = None,
+        battery_soc: float | Tensor | None = None,
+        car_soc: float | Tensor | None = None,
+    ) -> State:
+        """Begin ``batch`` episodes at rows ``start`` (an int or (B,) long), of ``horizon`` steps (None: to the end).
+
+        ``battery_soc`` (scalar or broadcastable to (B, H)) and ``car_soc`` (to (B, V)) override the schema's initial
+        states of charge. A car that is plugged in at the first row with a known arrival SOC takes that, as in
+        ``CityLearnEnv.reset``.
+
+        Raises
+        ------
+        ValueError
+            For a negative horizon, or a start or end outside the data.
+        """
+        start = torch.as_tensor(start, device=self.device).expand(batch).long()
+        if horizon is not None and horizon < 1:
+            raise ValueError(f"horizon must be at least 1 step, got {horizon}")
+        end = torch.full_like(start, self.rows) if horizon is None else start + horizon + 1
+        if int(start.min()) < 0 or int(end.max()) > self.rows:
+            raise ValueError(
+                f"rows {int(start.min())} to {int(end.max()) - 1} are not all in the data (0 to {self.rows - 1}); "
+                "choose an earlier start or a shorter horizon"
+            )
+        soc = self.storage_initial_soc.expand(batch, -1).clone()
+        if battery_soc is not None:
+            soc[:, : self.homes] = torch.as_tensor(battery_soc, dtype=self.dtype, device=self.device)
+        if car_soc is not None:
+            soc[:, self.homes :] = torch.as_tensor(car_soc, dtype=self.dtype, device=self.device)
+        elif self.cars:
+            known = self.start_soc[start]
+            soc[:, self.homes :] = torch.where(known >= 0, known, soc[:, self.homes :])
+        soc = self._stored(soc)
+        rows = self.read(start)
+        appliances = torch.full((batch, self.appliances), -1, device=self.device)
+        return State(
+            row=start,
+            end=end,
+            drift=self.drift_base[start],
+            soc=soc,
+            capacity=self.storage_capacity.expand(batch, -1).clone(),
+            soc_before=soc,
+            net=self._stored(rows.load - rows.pv),
+            day_peak=torch.zeros(batch, dtype=self.dtype, device=self.device),
+            next_cycle=(self.cycle_latest < rows.clock.unsqueeze(-1)).sum(-1),
+            last_cycle=appliances,
+            started_at=appliances,
+            missed_cycle=appliances,
+        )
+
+    def read(self, row: Tensor, **channels: Tensor) -> Rows:
+        """Exogenous data at ``row`` (any shape) -> ``Rows`` with that leading shape.
+
+        ``channels`` reads named fields of ``Rows`` elsewhere, for augmentation: a tensor of rows with the field's
+        width last, e.g. ``load=row + 24 * shift`` with shape (..., H); or a pair (rows, columns) to swap homes too.
+        """
+        values = dict(zip(FLOATS, self.table[row].split(self.widths, -1), strict=True))
+        charger, car, drift = self.index_table[row].split([self.cars, self.chargers, self.cars], -1)
+        rows = Rows(**values, charger=charger, car=car, drift=drift, clock=row.unsqueeze(-1).expand(*row.shape, self.appliances))
+        if channels:
+            rows = rows._replace(**{name: self._read_field(name, where) for name, where in channels.items()})
+        return rows
+
+    def _read_field(self, name: str, where: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        if name == "clock":
+            return where  # type: ignore[return-value]
+        if name in FLOATS:
+            source, widths, number = self.table, self.widths, FLOATS.index(name)
+        else:
+            source, widths = self.index_table, [self.cars, self.chargers, self.cars]
+            number = ("charger", "car", "drift").index(name)
+        first = sum(widths[:number])
+        row, column = where if isinstance(where, tuple) else (where, torch.arange(widths[number], device=self.device))
+        return source[row, first + column]
+
+    def price(self, rows: Rows) -> Tensor:
+        """Price of each home, EUR/kWh, (..., H) or (..., 1) when all share it."""
+        return self._market(rows, self.price_column, self.shared_price)
+
+    def carbon(self, rows: Rows) -> Tensor:
+        """Carbon intensity of each home, kg/kWh, (..., H) or (..., 1) when all share it."""
+        return self._market(rows, self.carbon_column, self.shared_carbon)
+
+    def _market(self, rows: Rows, column: Tensor, shared: bool) -> Tensor:
+        return rows.market[..., column[:1]] if shared else rows.market[..., column]
+
+    def step(self, state: State, actions: Tensor, rows: Rows | None = None, surrogate: bool = False) -> tuple[State, Flows]:
+        """Apply ``actions`` (B, H, S) in [-1, 1] for one row -> the next state and the row's flows.
+
+        A storage action is a fraction of nominal power, a charger action of its maximum (dis)charging power, an
+        appliance starts above its trigger. ``rows`` defaults to ``self.read(state.row)``. With ``surrogate`` the
+        charger's deadband and the appliance's trigger pass gradients straight through (values unchanged).
+
+        Source: ``CityLearnRuntimeService.step``.
+        """
+        rows = self.read(state.row) if rows is None else rows
+        flat = torch.nn.functional.pad(actions.flatten(1), (0, 1))  # the last column reads 0
+        link, request = self._charger_request(flat, rows, surrogate)
+        battery = flat[:, self.battery_slot].clamp(-1.0, 1.0) * (self.storage_power[: self.homes] * self.hours)
+        soc, balance, capacity = self._charge(state.soc, state.capacity, torch.cat([battery, request], -1))
+        away = rows.charger == self.chargers
+        car_soc = torch.where(away, state.soc[:, self.homes :], soc[:, self.homes :])
+        car_balance = torch.where(away, 0.0, balance[:, self.homes :])
+        car_capacity = torch.where(away, state.capacity[:, self.homes :], capacity[:, self.homes :])
+        link = self._stored(link)
+        drawn = self._stored(torch.where(car_balance >= 0, car_balance / link, car_balance * link))
+        chargers = drawn.new_zeros(len(drawn), self.chargers + 1).scatter_add(1, rows.charger, drawn)[:, :-1]
+        appliances, started, state = self._run_appliances(state, flat, rows, surrogate)
+
+        stored_battery = balance[:, : self.homes]
+        net = self._stored(self._stored(rows.load + stored_battery) - rows.pv)
+        for home, energy in ((self.charger_home, chargers), (self.appliance_home, appliances)):
+            if energy.shape[-1]:
+                net = self._stored(net + self._stored(torch.zeros_like(net).index_add(1, home, energy)))
+        bought = net.clamp_min(0.0)
+        soc = torch.cat([soc[:, : self.homes], car_soc], -1)
+        flows = Flows(
+            net=net,
+            battery=stored_battery,
+            chargers=chargers,
+            appliances=appliances,
+            cost=bought * self.price(rows),
+            emissions=bought * self.carbon(rows),
+            battery_soc=soc[:, : self.homes],
+            car_soc=car_soc,
+            started=started,
+        )
+        district = net.sum(-1)
+        new_day = state.row % self.steps_per_day == 0
+        state = state._replace(
+            row=state.row + 1,
+            soc=self._enter_next_row(soc, state.drift, rows),
+            capacity=torch.cat([capacity[:, : self.homes], car_capacity], -1),
+            soc_before=soc,
+            net=net,
+            day_peak=torch.where(new_day, district, torch.maximum(state.day_peak, district)),
+        )
+        return state, flows
+
+    def _stored(self, x: Tensor) -> Tensor:
+        """CityLearn keeps its series in float32: in float64 round where it does (the gradient passes)."""
+        return x.float().to(x.dtype) if x.dtype == torch.float64 else x
+
+    def _charger_request(self, flat: Tensor, rows: Rows, surrogate: bool) -> tuple[Tensor, Tensor]:
+        """Energy each car's battery is asked to take, (B, V) kWh, and the efficiency of the charger it is at, (B, V).
+
+        Source: ``Charger._signed_power_from_action``, ``Charger.update_connected_electric_vehicle_soc``.
+        """
+        charge, discharge, charge_min, discharge_min, link = self.charger_table[rows.charger].unbind(-1)
+        action = flat.gather(1, self.charger_flat_slot[rows.charger]).clamp(-1.0, 1.0)
+        up = action > 0
+        power = action * torch.where(up, charge, discharge)
+        applied = torch.where(power.abs() < torch.where(up, charge_min, discharge_min), 0.0, power)
+        if surrogate:
+            applied = power + (applied - power).detach()
+        return link, applied * torch.where(up, link, 1.0 / link) * self.hours
+
+    def _charge(self, soc: Tensor, capacity: Tensor, request: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Charge (+) or discharge (-) every storage by ``request`` (B, N) kWh at its terminals.
+
+        Returns the new state of charge, the energy balance at the terminals (kWh) and the capacity left, all (B, N).
+        The efficiency is that of the power limited with the previous one, twice, so it lags by one iteration.
+        Source: ``Battery.charge``, ``StorageDevice._charge``, ``Battery.degrade``.
+        """
+        exact = soc.dtype == torch.float64
+        nominal, stored = self.storage_capacity, self._stored
+        floor = self.storage_minimum_soc * nominal
+        energy = stored(soc * stored(nominal))
+        if exact:  # above its floor CityLearn's number is a float32, and so is what it meets
+            single = energy > stored(floor)
+            meet = lambda x: torch.where(single, stored(x), x)  # noqa: E731
+            energy = torch.where(single, energy, floor)
+        else:
+            meet = lambda x: x  # noqa: E731
+            energy = torch.maximum(energy, floor)
+        limit = self.storage_power * self.power_curve(meet(energy / meet(nominal).clamp_min(ZERO))).clamp_min(0.0) * self.hours
+        wanted = torch.minimum(request.abs(), limit)
+        up = request >= 0
+        room = meet(torch.where(up, meet(capacity) - energy, energy - meet(floor)).clamp_min(0.0))
+        taken = wanted
+        for _ in range(2):
+            share = (taken / (self.storage_power * self.hours).clamp_min(ZERO)).clamp_max(1.0)
+            leg = self.efficiency_curve(share).sqrt()
+            taken = torch.minimum(wanted, meet(torch.where(up, room / meet(leg), room * meet(leg))))
+        reached = energy + torch.where(up, taken * leg, -taken / leg)
+        clipped = torch.minimum(torch.maximum(reached, floor), nominal)
+        delta = clipped - energy
+        if exact:  # a clipped level is a Python float, and its distance to a float32 a float32
+            delta = torch.where((clipped != reached) & single, stored(stored(clipped) - energy), delta)
+        balance = stored(torch.where(up, delta / leg, delta * leg))
+        faded = stored(stored(stored(self.storage_fade * nominal) * balance.abs()) / stored(2.0 * capacity.clamp_min(ZERO)))
+        return stored(clipped / nominal.clamp_min(ZERO)), balance, stored(stored(capacity) - faded).clamp_min(0.0)
+
+    def _run_appliances(
+        self, state: State, flat: Tensor, rows: Rows, surrogate: bool
+    ) -> tuple[Tensor, Tensor, State]:
+        """Start the next admissible cycle of each appliance where the action asks for it.
+
+        Returns the energy used (B, A) kWh, the cycle started or -1 (B, A), and the state with its cycles moved on.
+        Source: ``DeferrableAppliance.start_cycle``, ``._can_start_cycle``, ``._update_cycle_states``.
+        """
+        if not self.appliances:
+            return flat.new_zeros(len(flat), 0), state.last_cycle, state
+        which, clock = self.appliance_index, rows.clock
+        next_cycle, missed_cycle = self.pass_missed(state, clock)
+        left = (state.end - state.row).unsqueeze(-1)
+        ready = (self.cycle_earliest[which, next_cycle] <= clock) & (clock <= self.cycle_last_start[which, next_cycle])
+        ready &= self.cycle_duration[which, next_cycle] < left
+        action = flat[:, self.appliance_flat_slot]
+        start = ready & (action > self.appliance_trigger)
+        last_cycle = torch.where(start, next_cycle, state.last_cycle)
+        started_at = torch.where(start, clock, state.started_at)
+        longest = self.cycle_profile.shape[-1] - 1  # the profile's last column is 0
+        offset = (clock - started_at).clamp(0, longest)
+        used = self.cycle_profile[which, last_cycle.clamp_min(0), offset] * (last_cycle >= 0)
+        if surrogate:  # value 0: starting a little more adds the cycle's first hour a little more
+            wish = torch.where(ready, action, 0.0)
+            used = used + (wish - wish.detach()) * self.cycle_profile[which, next_cycle, 0]
+        state = state._replace(
+            next_cycle=next_cycle + start.long(), last_cycle=last_cycle, started_at=started_at, missed_cycle=missed_cycle
+        )
+        return used, torch.where(start, next_cycle, -1), state
+
+    def pass_missed(self, state: State, clock: Tensor) -> tuple[Tensor, Tensor]:
+        """Skip the cycles whose latest start has passed -> next cycle and first missed cycle, both (B, A) long."""
+        passed = torch.searchsorted(self.cycle_latest, clock.T.contiguous()).T  # first cycle with latest start >= clock
+        next_cycle = torch.maximum(state.next_cycle, passed)
+        missed = (next_cycle > state.next_cycle) & (state.missed_cycle < 0)
+        return next_cycle, torch.where(missed, state.next_cycle, state.missed_cycle)
+
+    def _enter_next_row(self, soc: Tensor, base: Tensor, rows: Rows) -> Tensor:
+        """SOC at the beginning of the next row: standby loss; absent cars drift, arriving ones bring their own.
+
+        Source: ``StorageDevice.next_time_step``, ``CityLearnRuntimeService.simulate_unconnected_ev_soc``.
+        """
+        stored, homes = self._stored, self.homes
+        battery = soc[:, :homes] * stored(self.battery_keep)
+        battery = torch.minimum(torch.maximum(stored(battery), stored(self.storage_minimum_soc[:homes])), self.battery_keep.new_tensor(1.0))
+        drifts = rows.drift >= 0
+        draw = (rows.drift - base.unsqueeze(-1)).clamp(0, len(self.drift_noise) - 1)
+        keep = torch.where(drifts, self.drift_noise[draw], rows.keep)
+        car = (soc[:, homes:] * keep).clamp_max(1.0)
+        car = stored(torch.where(rows.forced >= 0, rows.forced, torch.maximum(car, rows.floor)))
+        return torch.cat([battery, car], -1)
