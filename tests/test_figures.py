@@ -107,9 +107,9 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
     log = pd.DataFrame(
         {
             "seed": [0, 0, 0, 1, 1, 1],
-            "minutes": [0.0, 0.5, 1.0] * 2,
-            "updates": [0, 10, 20] * 2,
-            "loss": [2.0, 1.5, 1.2, 2.1, 1.6, 1.3],
+            "seconds": [0.0, 30.0, 60.0] * 2,
+            "update": [0, 10, 20] * 2,
+            "actor_loss": [2.0, 1.5, 1.2, 2.1, 1.6, 1.3],
             "composite": [1.1, np.nan, 0.8213, 1.2, np.nan, 0.9],
         }
     )
@@ -138,30 +138,24 @@ def test_figure_draws_labels_and_saves_the_same_twice(name: str, language: str, 
     fig.canvas.draw()
     shared_y = " ".join(ax.get_ylabel() for ax in fig.axes) + (fig.get_supylabel() or "")
     shared_x = " ".join(ax.get_xlabel() for ax in fig.axes)
-    assert re.search(r"\(.+\)", shared_x.replace("\n", " ")), "no unit on the x axes"
+    if name != "composite_by_split":  # names of splits there
+        assert re.search(r"\(.+\)", shared_x.replace("\n", " ")), "no unit on the x axes"
     if name not in ("kpi_bars", "home_heatmap", "engine_distance"):  # names of controllers or KPIs there
         assert re.search(r"\(.+\)", shared_y.replace("\n", " ")), "no unit on the y axes"
     for ax in fig.axes:  # an axis without a label shares one with the panel beside or below it
         bottom = not any(label.get_visible() for label in ax.get_xticklabels()) or ax.get_xlabel()
-        assert bottom or name in ("kpi_bars", "home_heatmap", "policy_day"), f"no label under a panel of {name}"
+        assert bottom or name in ("kpi_bars", "home_heatmap", "policy_day"), (
+            f"no label under a panel of {name}"
+        )
+    tight, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
+    assert tight.x0 > -0.02 and tight.x1 < width + 0.02, "text runs out of the figure"
+    assert tight.y0 > -0.02 and tight.y1 < height + 0.02, "text runs out of the figure"
     first = figures.save(fig, name, "test")
     bytes_once = first.read_bytes()
     assert first.with_suffix(".png").stat().st_size > 1000
     second = figures.save(getattr(figures, name)(*frames[name]), name, "test")
     assert second.read_bytes() == bytes_once
     assert sorted(p.name for p in first.parent.iterdir()) == [f"{name}.pdf", f"{name}.png"]
-
-
-@pytest.mark.parametrize("language", labels.LANGUAGES)
-@pytest.mark.parametrize("name", sorted(figures.CAPTIONS))
-def test_text_stays_inside_the_figure(name: str, language: str, frames) -> None:
-    labels.use(language)
-    fig = getattr(figures, name)(*frames[name])
-    fig.canvas.draw()
-    tight = fig.get_tightbbox()
-    width, height = fig.get_size_inches()
-    assert tight.x0 > -0.02 and tight.y0 > -0.02
-    assert tight.x1 < width + 0.02 and tight.y1 < height + 0.02
 
 
 @pytest.mark.parametrize("language", labels.LANGUAGES)

@@ -74,6 +74,7 @@ def save(fig: Figure, name: str, profile: str) -> Path:
     """
     folder = paths.figures(profile)
     folder.mkdir(parents=True, exist_ok=True)
+    _laid_out(fig)
     for suffix in ("png", "pdf"):
         target = folder / f"{name}.{suffix}"
         part = folder / f".{name}.{os.getpid()}.{suffix}"
@@ -159,6 +160,13 @@ def _number_ticks(*axes: Axes) -> None:
         ax.yaxis.set_major_formatter(labels.Numbers())
 
 
+def _laid_out(fig: Figure) -> Figure:
+    """The figure with its layout settled once, so that showing it changes no byte of what is saved."""
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    return fig
+
+
 # ------------------------------------------------------------------------- controllers, KPI by KPI
 
 
@@ -239,7 +247,7 @@ def kpi_bars(
         if place + columns >= len(names):
             ax.set_xlabel(f"{labels.t('axis.over_bau')} (–)")
     axes[0, 0].invert_yaxis()
-    return fig
+    return _laid_out(fig)
 
 
 def composite_by_split(
@@ -292,7 +300,7 @@ def composite_by_split(
     ax.set_xlabel(labels.t("axis.split"))
     ax.set_ylabel(f"{labels.kpi(tables.COMPOSITE)} / BAU (–)")
     _legend_below(fig, ax)
-    return fig
+    return _laid_out(fig)
 
 
 def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> Figure:
@@ -327,7 +335,7 @@ def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | N
     ax.set_xlabel(f"{labels.t('axis.distance')} (–)")
     ax.set_ylabel(labels.t("table.kpi"))
     _legend_below(fig, ax)
-    return fig
+    return _laid_out(fig)
 
 
 # ------------------------------------------------------------------------------------------ learning
@@ -337,15 +345,16 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
     """Training loss and validation composite against minutes and updates, one thin line a seed.
 
     Args:
-        log: columns seed, minutes, updates, loss (NaN where not logged), composite (NaN where not
-            validated); optionally controller and variant.
+        log: the learner's ``log.csv`` of each seed: columns seed, update, seconds, actor_loss, composite
+            (NaN where one was not taken); optionally controller and variant.
         references: controller -> its composite on the validation weeks (BAU is 1), as horizontal lines.
     """
     frame = log if "controller" in log else log.assign(controller="cooperative_maddpg", variant="default")
+    frame = frame.assign(minutes=frame["seconds"] / 60)
     pairs = tables.keys(frame)
     fig, axes = plt.subplots(2, 2, sharex="col", sharey="row", figsize=(TEXT_WIDTH, 4.2))
-    for line, (column, label) in enumerate((("loss", "axis.loss"), ("composite", "axis.validation"))):
-        for side, time in enumerate(("minutes", "updates")):
+    for line, (column, label) in enumerate((("actor_loss", "axis.loss"), ("composite", "axis.validation"))):
+        for side, time in enumerate(("minutes", "update")):
             ax = axes[line, side]
             for pair in pairs:
                 style = look(*pair, among=pairs)
@@ -369,12 +378,12 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
                     ax.axhline(value, color=style.color, ls=style.line, lw=1.1, label=labels.controller(name))
             ax.yaxis.set_major_formatter(labels.Numbers())
             ax.xaxis.set_major_formatter(labels.Numbers())
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=time == "updates"))
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=time == "update"))
         axes[line, 0].set_ylabel(f"{labels.t(label)} (–)")
     axes[1, 0].set_xlabel(labels.axis("axis.minutes", "min"))
     axes[1, 1].set_xlabel(f"{labels.t('axis.updates')} (–)")
     _legend_below(fig, axes[1, 0])
-    return fig
+    return _laid_out(fig)
 
 
 # -------------------------------------------------------------------------------- hour by hour
@@ -434,7 +443,7 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
         _number_ticks(ax)
     fig.align_ylabels(axes)
     _legend_below(fig, axes[0])
-    return fig
+    return _laid_out(fig)
 
 
 def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
@@ -461,7 +470,7 @@ def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
         _number_ticks(ax)
         ax.margins(x=0.01)
     _legend_below(fig, whole)
-    return fig
+    return _laid_out(fig)
 
 
 def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tuple[int, int]]) -> Figure:
@@ -497,7 +506,7 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
     below.set_xlabel(f"{labels.t('axis.date')} ({labels.t('axis.day_starts')})")
     fig.align_ylabels([ax, below])
     _legend_below(fig, ax)
-    return fig
+    return _laid_out(fig)
 
 
 def hardest(hourly: pd.DataFrame, blocks: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -593,7 +602,7 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
     axes[1].set_yticks([0, 50, 100])
     fig.align_ylabels(axes)
     _legend_below(fig, axes[0])
-    return fig
+    return _laid_out(fig)
 
 
 def price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) -> Figure:
@@ -626,7 +635,7 @@ def price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) 
         _number_ticks(ax)
     axes[0].set_ylabel(labels.axis("axis.net", "kWh/h"))
     _legend_below(fig, axes[0])
-    return fig
+    return _laid_out(fig)
 
 
 def _response(
@@ -680,7 +689,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
         ax.text(
             0.01,
             0.93,
-            f"{labels.controller(*pair)}: {labels.t('legend.missed', missed=labels.number(missed, 0), all=labels.number(len(own), 0))}",
+            _share_missed(pair, missed, len(own)),
             transform=ax.transAxes,
             va="top",
             fontsize=9,
@@ -690,7 +699,12 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
         _number_ticks(ax)
     axes[-1, 0].set_xlabel(labels.axis("axis.margin", labels.t("unit.points")))
     fig.supylabel(labels.axis("axis.departures", "%"), fontsize=9)
-    return fig
+    return _laid_out(fig)
+
+
+def _share_missed(pair: tuple[str, str], missed: int, departures: int) -> str:
+    counts = {"missed": labels.number(missed, 0), "all": labels.number(departures, 0)}
+    return f"{labels.controller(*pair)}: {labels.t('legend.missed', **counts)}"
 
 
 def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
@@ -736,7 +750,7 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
     )
     ax.tick_params(length=0)
     ax.set_ylabel("")
-    return fig
+    return _laid_out(fig)
 
 
 def home_changes(homes: pd.DataFrame) -> pd.DataFrame:
@@ -863,8 +877,8 @@ def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] 
         "caption.learning_curves",
         seeds=log["seed"].nunique(),
         best=labels.number(best["composite"], 3),
-        minutes=labels.number(best["minutes"], 1),
-        updates=labels.number(best["updates"], 0),
+        minutes=labels.number(best["seconds"] / 60, 1),
+        updates=labels.number(best["update"], 0),
         references=labels.listing(
             [f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]
         ),

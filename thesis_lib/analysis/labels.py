@@ -177,13 +177,20 @@ TEXT: dict[str, tuple[str, str]] = {
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
     ),
     "caption.composite_by_split": (
-        "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a {last}: {gaps}.",
-        "Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to {last}: {gaps}.",
+        (
+            "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a "
+            "{last}: {gaps}."
+        ),
+        (
+            "Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to "
+            "{last}: {gaps}."
+        ),
     ),
     "caption.learning_curves": (
         (
             "Curvas de aprendizaje de {seeds} semilla(s): pérdida del actor y compuesto en las semanas de "
-            "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación es {best}, "
+            "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación "
+            "es {best}, "
             "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}."
         ),
         (
@@ -194,11 +201,13 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.mean_day": (
         (
-            "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no controlada, "
+            "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no "
+            "controlada, "
             "la fotovoltaica y el precio. Máximo del día medio: {peaks}."
         ),
         (
-            "Mean day of the district ({days} days): net consumption by controller, with the uncontrolled load, "
+            "Mean day of the district ({days} days): net consumption by controller, with the "
+            "uncontrolled load, "
             "PV and the price. Highest hour of the mean day: {peaks}."
         ),
     ),
@@ -208,7 +217,8 @@ TEXT: dict[str, tuple[str, str]] = {
             "Máximo: {peaks}."
         ),
         (
-            "Load duration curve of the district's net consumption ({hours} hours) and its {top} highest hours. "
+            "Load duration curve of the district's net consumption ({hours} hours) and its {top} "
+            "highest hours. "
             "Maximum: {peaks}."
         ),
     ),
@@ -225,11 +235,13 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.peak": ("{controller} {peak}{space}kW", "{controller} {peak}{space}kW"),
     "caption.departure_margins": (
         (
-            "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de la tolerancia "
+            "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de "
+            "la tolerancia "
             "de {tolerance} puntos quedan: {missed}."
         ),
         (
-            "Charge margin at feasible departures: SOC on leaving minus the required one. Below the tolerance of "
+            "Charge margin at feasible departures: SOC on leaving minus the required one. Below the "
+            "tolerance of "
             "{tolerance} points: {missed}."
         ),
     ),
@@ -244,7 +256,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.price_response": (
         (
-            "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del decil más barato "
+            "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del "
+            "decil más barato "
             "al más caro: {price}."
         ),
         (
@@ -280,23 +293,29 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.main": (
         (
-            "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t del 95{space}% "
-            "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; "
+            "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t "
+            "del 95{space}% "
+            "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los "
+            "ciclos servidos; "
             "los que no lo cumplen van aparte, al final."
         ),
         (
-            "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where "
-            "there is more than one. Service: departures met ≥ {gate} and every cycle served; those that fail "
+            "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over "
+            "seeds where "
+            "there is more than one. Service: departures met ≥ {gate} and every cycle served; those "
+            "that fail "
             "are listed apart, last."
         ),
     ),
     "caption.relative": (
         (
-            "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: media ± intervalo t "
+            "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: "
+            "media ± intervalo t "
             "del 95{space}% entre semillas donde hay más de una."
         ),
         (
-            "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± 95% t interval "
+            "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± "
+            "95% t interval "
             "over seeds where there is more than one."
         ),
     ),
@@ -413,14 +432,6 @@ class Numbers(Formatter):
 
 
 UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO₂/kWh", "1": "–"}
-KPI_UNITS = {
-    "cost": "EUR",
-    "emissions": "kg",
-    "import": "kWh",
-    "ramping": "kWh",
-    "daily_peak": "kW",
-    "annual_peak": "kW",
-}  # every other KPI is a ratio or a count
 
 
 def day(row: int) -> str:

@@ -18,6 +18,7 @@ from scipy import stats
 
 from thesis_lib import paths
 from thesis_lib.analysis import labels
+from thesis_lib.community.kpis import UNITS, WEIGHTS
 
 KEY = ["controller", "variant"]
 BAU = "business_as_usual"
@@ -36,7 +37,7 @@ ORDER = [
     "optimum",
 ]
 COMPOSITE = "composite_vs_bau"
-TERMS = ["cost", "emissions", "ramping", "daily_peak", "import"]  # the five of the composite
+TERMS = list(WEIGHTS)  # the five of the composite
 SERVICE = ["ev_departures_met", "appliance_cycles_served"]
 GATE = 0.99  # least share of feasible departures met
 
@@ -139,7 +140,7 @@ def controllers(
     called ``<kpi>_vs_bau``.
 
     Returns:
-        Columns controller, variant, seeds, gate (bool), then the KPIs; units as in ``labels.KPI_UNITS``.
+        Columns controller, variant, seeds, gate (bool), then the KPIs; units as in ``thesis_lib.community.kpis.UNITS``.
     """
     rows = select(kpis, split=split, engine=engine, edition=edition)
     passes = gate(rows)["passes"]
@@ -236,7 +237,7 @@ def latex(text: object) -> str:
 def heading(column: str) -> str:
     """A column's printed heading: a KPI with its unit, a ratio to BAU, or a ``table.`` label."""
     if f"kpi.{column}" in labels.TEXT:
-        unit = labels.KPI_UNITS.get(column, "1")
+        unit = UNITS.get(column, "1")
         return labels.kpi(column) if unit == "1" else f"{labels.kpi(column)} ({labels.unit(unit)})"
     base = column.removesuffix("_vs_bau")
     if base != column and f"kpi.{base}" in labels.TEXT:
