@@ -14,8 +14,9 @@ from thesis_lib.analysis.evaluation import EvaluationError, evaluate_controller
 from thesis_lib.community import dataset
 from thesis_lib.controllers import rules
 
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
-official = pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
+official = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 END = 72
 
 
@@ -41,7 +42,9 @@ class Counting(rules.SpreadCharging):
 
 
 def run(name, controller, data, engines=("model",), **options):
-    return evaluate_controller(name, "default", 0, controller, data, "trial", engines, end=END, progress=False, **options)
+    return evaluate_controller(
+        name, "default", 0, controller, data, "trial", engines, end=END, progress=False, **options
+    )
 
 
 @official
@@ -54,9 +57,16 @@ def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
     assert set(rows.engine) == {"citylearn", "model"} and set(rows.edition) == {"official"}
 
     folder = elsewhere / "results/trial/runs/official/rule/default/seed_0"
-    assert sorted(file.name for file in folder.iterdir()) == ["flows.csv.gz", "hourly.csv.gz", "kpis.csv", "run.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "flows.csv.gz",
+        "hourly.csv.gz",
+        "kpis.csv",
+        "run.json",
+    ]
     record = json.loads((folder / "run.json").read_text())
-    assert record["edition"] == "official" and record["seeds"] == [0] and "evaluation_model" in record["stages"]
+    assert (
+        record["edition"] == "official" and record["seeds"] == [0] and "evaluation_model" in record["stages"]
+    )
 
     again = run("rule", Counting, data, ("citylearn", "model"), settings={"hidden_hours": 6})
     assert Counting.rolled == 2
@@ -105,7 +115,9 @@ def test_the_reference_must_be_there(data):
     with pytest.raises(EvaluationError, match="another engine citylearn: evaluate business_as_usual first"):
         run("rule", rules.SpreadCharging(), data, ("citylearn", "model"))
     with pytest.raises(EvaluationError, match="another window"):
-        evaluate_controller("rule", "default", 0, rules.SpreadCharging(), data, "trial", ("model",), end=END + 24)
+        evaluate_controller(
+            "rule", "default", 0, rules.SpreadCharging(), data, "trial", ("model",), end=END + 24
+        )
 
 
 @official

@@ -10,8 +10,9 @@ import torch
 
 from thesis_lib.community import kpis, original, splits
 
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
-official = pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
+official = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 
 # our KPI -> CityLearn's, on the whole run
 ABSOLUTE = {
@@ -51,7 +52,9 @@ def policy(name, env):
     if name == "idle":
         return lambda observations: [[0.0] * space.shape[0] for space in env.action_space]
     generator = np.random.default_rng(7)
-    return lambda observations: [generator.uniform(space.low, space.high).tolist() for space in env.action_space]
+    return lambda observations: [
+        generator.uniform(space.low, space.high).tolist() for space in env.action_space
+    ]
 
 
 def mismatch(env, trajectory):
@@ -62,8 +65,12 @@ def mismatch(env, trajectory):
     distance = {}
     for name, column in ABSOLUTE.items():
         expected = 0.0 if pd.isna(theirs[column]) else theirs[column]
-        distance[name] = abs((0.0 if np.isnan(ours[name]) else ours[name]) - expected) / max(abs(expected), 1e-9)
-    base = np.asarray(env.net_electricity_consumption_without_storage_and_partial_load, np.float64)[: trajectory.hours]
+        distance[name] = abs((0.0 if np.isnan(ours[name]) else ours[name]) - expected) / max(
+            abs(expected), 1e-9
+        )
+    base = np.asarray(env.net_electricity_consumption_without_storage_and_partial_load, np.float64)[
+        : trajectory.hours
+    ]
     idle = kpis.Trajectory(**{**vars(trajectory), "net": np.zeros_like(trajectory.net, np.float64)})
     idle.net[:, 0] = base
     reference = kpis.evaluate(idle, kpis.Service.from_citylearn(env))
@@ -101,9 +108,9 @@ def tiny(net, start=0, price=0.5, carbon=0.25, **changes):
     """Trajectory of homes x hours with one charger, one car and one appliance that do nothing."""
     net = np.asarray(net, np.float64).T
     hours, homes = net.shape
-    arrays = {
-        name: np.zeros((hours, homes)) for name in ("load", "pv", "battery", "battery_soc")
-    } | {name: np.zeros((hours, 1)) for name in ("chargers", "car_soc", "appliances")}
+    arrays = {name: np.zeros((hours, homes)) for name in ("load", "pv", "battery", "battery_soc")} | {
+        name: np.zeros((hours, 1)) for name in ("chargers", "car_soc", "appliances")
+    }
     arrays |= {"net": net, "price": np.full(net.shape, price), "carbon": np.full(net.shape, carbon)}
     return kpis.Trajectory(**{**arrays, "started": np.full((hours, 1), -1), "start": start, **changes})
 
@@ -138,7 +145,11 @@ def value(table, kpi, split="year"):
 
 def test_flows_by_hand():
     #             hour  0    1     2    3
-    run = tiny([[1.0, -2.0, 3.0, 0.0], [1.0, 1.0, -1.0, -4.0]], pv=np.full((4, 2), 1.0), battery=np.full((4, 2), -1.0))
+    run = tiny(
+        [[1.0, -2.0, 3.0, 0.0], [1.0, 1.0, -1.0, -4.0]],
+        pv=np.full((4, 2), 1.0),
+        battery=np.full((4, 2), -1.0),
+    )
     table = kpis.evaluate(run, owed())
     assert value(table, "cost") == pytest.approx(0.5 * (1 + 3 + 1 + 1))  # clipped home by home
     assert value(table, "emissions") == pytest.approx(0.25 * 6)
@@ -146,7 +157,9 @@ def test_flows_by_hand():
     assert value(table, "ramping") == pytest.approx(3)  # only -1 -> 2 goes up
     assert value(table, "daily_peak") == 2 and value(table, "annual_peak") == 2
     assert value(table, "load_factor_penalty") == pytest.approx(1 - (-1 / 4) / 2)
-    assert value(table, "self_consumption") == pytest.approx((8 - (1 + 2)) / 8)  # exports of 1 and 4, at most the PV's 2
+    assert value(table, "self_consumption") == pytest.approx(
+        (8 - (1 + 2)) / 8
+    )  # exports of 1 and 4, at most the PV's 2
     assert value(table, "battery_cycles") == pytest.approx(8 / (2 * 8))
 
 
@@ -158,7 +171,11 @@ def test_days_peaks_and_ramps_go_to_their_split():
     net[0, 30] = 9.0
     run = tiny(net, start=first - 24)
     table = kpis.evaluate(run, owed())
-    assert set(names[run.rows]) == {"train", "validation"} and set(table.split) == {"train", "validation", "year"}
+    assert set(names[run.rows]) == {"train", "validation"} and set(table.split) == {
+        "train",
+        "validation",
+        "year",
+    }
     assert value(table, "ramping", "train") == 0 and value(table, "ramping", "validation") == 15
     assert value(table, "daily_peak", "validation") == pytest.approx(9 / 2)
     assert value(table, "daily_peak", "year") == pytest.approx(9 / 3)
@@ -194,7 +211,9 @@ def test_infeasible_departures_do_not_count():
     run = tiny(np.zeros((2, 4)))
     sessions = [(0, 0, 0, 0, True, 0.0, 0.0, 0.6), (2, 2, 2, 2, True, 0.0, 0.0, 0.55)]
     table = kpis.evaluate(run, owed(sessions=sessions))
-    assert value(table, "ev_departures_feasible_count") == 1  # one hour gives 0.5, which is 0.55 less the tolerance
+    assert (
+        value(table, "ev_departures_feasible_count") == 1
+    )  # one hour gives 0.5, which is 0.55 less the tolerance
     assert value(table, "ev_departures_count") == 2 and value(table, "ev_departures_met") == 0
 
 
@@ -215,7 +234,9 @@ def test_cycles_by_hand():
     started = np.full((10, 1), -1)
     started[1], started[8] = 0, 2
     table = kpis.evaluate(tiny(np.zeros((2, 10)), started=started), owed(cycles=cycles))
-    assert value(table, "appliance_cycles_served_count") == 1 and value(table, "appliance_cycles_due_count") == 2
+    assert (
+        value(table, "appliance_cycles_served_count") == 1 and value(table, "appliance_cycles_due_count") == 2
+    )
     assert value(table, "appliance_cycles_served") == 0.5
 
 
@@ -245,7 +266,9 @@ def test_trajectory_survives_a_file(tmp_path):
     run = tiny(np.arange(10.0).reshape(2, 5), start=7)
     run.save(tmp_path / "run.npz")
     again = kpis.Trajectory.load_from(tmp_path / "run.npz")
-    assert again.start == 7 and all(np.array_equal(getattr(run, name), getattr(again, name)) for name in vars(run))
+    assert again.start == 7 and all(
+        np.array_equal(getattr(run, name), getattr(again, name)) for name in vars(run)
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
 
 
@@ -311,7 +334,9 @@ def test_individual_rewards():
     assert own.shape == (48, 2)
     assert torch.allclose(own.mean(1), team)
     whole = kpis.individual_reward(net, cost, emissions, zeros, zeros, start, scale)
-    poorer = kpis.individual_reward(net, cost + torch.tensor([0.0, 1.0]), emissions, zeros, zeros, start, scale)
+    poorer = kpis.individual_reward(
+        net, cost + torch.tensor([0.0, 1.0]), emissions, zeros, zeros, start, scale
+    )
     assert torch.equal(whole[:, 0], poorer[:, 0]) and (poorer[:, 1] < whole[:, 1]).all()
 
 
@@ -324,6 +349,8 @@ def test_reward_is_differentiable():
 
     def reward(net):
         bill = net.clamp(min=0)
-        return kpis.team_reward(net, bill * 0.5, bill * 0.2, previous[hours], peak[hours], start[hours], scale)
+        return kpis.team_reward(
+            net, bill * 0.5, bill * 0.2, previous[hours], peak[hours], start[hours], scale
+        )
 
     assert torch.autograd.gradcheck(reward, net)

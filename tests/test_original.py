@@ -11,8 +11,9 @@ from thesis_lib.community import dataset, original
 from thesis_lib.community.model import Community
 from thesis_lib.controllers import rules
 
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
-pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
+pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,9 @@ def test_started_cycles_are_the_ones_that_ran(run):
 
 
 def test_same_noise_each_time(run):
-    again, _ = original.rollout(dataset.find("official"), rules.Random(1), start=24, end=24 * 6, progress=False)
+    again, _ = original.rollout(
+        dataset.find("official"), rules.Random(1), start=24, end=24 * 6, progress=False
+    )
     assert np.array_equal(again.car_soc, run[0].car_soc) and np.array_equal(again.net, run[0].net)
 
 

@@ -13,8 +13,9 @@ from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer, column, from_lists, to_lists
 from thesis_lib.controllers import CONTROLLERS, Controller, rules
 
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
-pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
+pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +48,19 @@ def roll(community, controller, hours, batch=1, start=0):
 def test_every_controller_keeps_the_protocol(name, community):
     controller = CONTROLLERS[name]()
     assert isinstance(controller, Controller)
-    for observations, actions, _ in roll(community, controller, 30, batch=3, start=torch.tensor([0, 50, 100])):
-        assert actions.shape == (len(observations), community.homes, community.slots) and actions.dtype == torch.float64
+    for observations, actions, _ in roll(
+        community, controller, 30, batch=3, start=torch.tensor([0, 50, 100])
+    ):
+        assert (
+            actions.shape == (len(observations), community.homes, community.slots)
+            and actions.dtype == torch.float64
+        )
         assert (actions >= community.action_low).all() and (actions <= community.action_high).all()
         assert (actions[:, ~community.action_mask] == 0).all()
-    again = [actions for _, actions, _ in roll(community, controller, 30, batch=3, start=torch.tensor([0, 50, 100]))]
+    again = [
+        actions
+        for _, actions, _ in roll(community, controller, 30, batch=3, start=torch.tensor([0, 50, 100]))
+    ]
     assert torch.equal(again[-1], actions), "reset must begin the same episode again"
 
 
@@ -60,7 +69,9 @@ def test_copies_do_not_see_each_other(name, community):
     if name == "random":
         pytest.skip("draws a number for every copy")
     controller = CONTROLLERS[name]()
-    pair = [actions for _, actions, _ in roll(community, controller, 48, batch=2, start=torch.tensor([24, 100]))]
+    pair = [
+        actions for _, actions, _ in roll(community, controller, 48, batch=2, start=torch.tensor([24, 100]))
+    ]
     alone = [actions for _, actions, _ in roll(community, controller, 48, start=100)]
     assert all(torch.allclose(both[1:], one, atol=1e-12) for both, one in zip(pair, alone, strict=True))
 
@@ -121,7 +132,9 @@ def departures(env, controller):
     run, stepped = original.rollout(env, controller, progress=False)
     service = kpis.Service.from_citylearn(stepped)
     table = kpis.evaluate(run, service).set_index(["split", "kpi"]).value
-    s = service.sessions[service.sessions.leaves & (service.sessions.arrival_soc < service.sessions.required_soc)]
+    s = service.sessions[
+        service.sessions.leaves & (service.sessions.arrival_soc < service.sessions.required_soc)
+    ]
     return table["year", "ev_departures_met"], (run.car_soc[s.departure, s.car] - s.required_soc).to_numpy()
 
 
@@ -137,7 +150,9 @@ def test_rule_spreads(community):
     """Away from the charger's least power, a car's charging hardly changes from hour to hour."""
     slot, home = community.charger_slot.tolist(), community.charger_home.tolist()
     charger = community.charger_names.index("charger_5_1")
-    powers = [a[0, home[charger], slot[charger]].item() for _, a, _ in roll(community, rules.SpreadCharging(), 120)]
+    powers = [
+        a[0, home[charger], slot[charger]].item() for _, a, _ in roll(community, rules.SpreadCharging(), 120)
+    ]
     hours = [p for p in powers if p > 0]
     assert len(hours) > 20 and max(hours) < 1.0
     steps = [abs(b / a - 1) for a, b in zip(powers, powers[1:], strict=False) if a > 0 and b > 0]

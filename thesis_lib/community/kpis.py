@@ -195,7 +195,9 @@ class Service:
         appliances = 0
         for home, building in enumerate(env.buildings):
             if getattr(building, "_charging_constraints_enabled", False):
-                raise ValueError(f"{building.name} has charging constraints, which are not modelled: remove them.")
+                raise ValueError(
+                    f"{building.name} has charging constraints, which are not modelled: remove them."
+                )
             for charger in building.electric_vehicle_chargers or []:
                 initial = {name: batteries[index].initial_soc for name, index in cars.items()}
                 for session in _sessions(charger.charger_simulation, initial):
@@ -346,8 +348,12 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
         if not inside.any():
             continue
         values = _flows(trajectory, service, inside, day)
-        values |= _departure_counts(met if split == "year" else met[_split_of(met.row, service.step_hours) == split])
-        values |= _cycle_counts(cycles if split == "year" else cycles[_split_of(cycles.row, service.step_hours) == split])
+        values |= _departure_counts(
+            met if split == "year" else met[_split_of(met.row, service.step_hours) == split]
+        )
+        values |= _cycle_counts(
+            cycles if split == "year" else cycles[_split_of(cycles.row, service.step_hours) == split]
+        )
         if reference is not None:
             values["composite_vs_bau"] = _composite(values, reference, split)
         lines += [(split, kpi, float(values[kpi])) for kpi in UNITS if kpi in values]
@@ -358,7 +364,9 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
 def _check(trajectory: Trajectory, service: Service) -> None:
     homes = trajectory.net.shape[1] if trajectory.net.ndim == 2 else -1
     if homes != len(service.battery_capacity):
-        raise ValueError(f"the run has {homes} homes and the service {len(service.battery_capacity)}: not the same community.")
+        raise ValueError(
+            f"the run has {homes} homes and the service {len(service.battery_capacity)}: not the same community."
+        )
     for name in ("net", "price", "carbon", "pv", "battery", "car_soc"):
         if not np.isfinite(getattr(trajectory, name)).all():
             raise ValueError(f"the run has a NaN in {name}: look at the data or at the controller.")
@@ -452,7 +460,11 @@ def departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
 
 
 def reachable(
-    service: Service, sessions: pd.DataFrame, soc: np.ndarray, hours: pd.Series | np.ndarray, threshold: np.ndarray
+    service: Service,
+    sessions: pd.DataFrame,
+    soc: np.ndarray,
+    hours: pd.Series | np.ndarray,
+    threshold: np.ndarray,
 ) -> np.ndarray:
     """Say which sessions reach a SOC by charging at full power.
 
@@ -487,7 +499,9 @@ def reachable(
             power = np.minimum(service.charger_power[charger], service.car_power[car] * share)
             power = np.where(power < service.charger_power_min[charger], 0.0, power)
             efficiency = _interpolate(service.charger_curve[charger], power / service.charger_power[charger])
-            leg = np.sqrt(np.clip(_interpolate(service.car_efficiency_curve[car], power / service.car_power[car]), 0, 1))
+            leg = np.sqrt(
+                np.clip(_interpolate(service.car_efficiency_curve[car], power / service.car_power[car]), 0, 1)
+            )
             gain = power * service.step_hours * efficiency * leg / service.car_capacity[car]
             active &= (power > SOC_EPSILON) & (gain > SOC_EPSILON)
             level = np.where(active, np.clip(level + gain, 0.0, 1.0), level)
@@ -541,7 +555,9 @@ def _composite(values: Mapping[str, float], reference: pd.DataFrame, split: str)
     for kpi, weight in WEIGHTS.items():
         row = reference[(reference.split == split) & (reference.kpi == kpi)]
         if len(row) != 1:
-            raise ValueError(f"the reference has {len(row)} rows of {kpi} for {split}, not 1: evaluate business_as_usual first.")
+            raise ValueError(
+                f"the reference has {len(row)} rows of {kpi} for {split}, not 1: evaluate business_as_usual first."
+            )
         total += weight * values[kpi] / float(row.value.iloc[0])
     return total
 
@@ -549,7 +565,9 @@ def _composite(values: Mapping[str, float], reference: pd.DataFrame, split: str)
 # The team reward: the composite, hour by hour, in torch.
 
 
-def reward_scale(trajectory: Trajectory, split: str | None = "train", step_hours: float = 1.0) -> dict[str, float]:
+def reward_scale(
+    trajectory: Trajectory, split: str | None = "train", step_hours: float = 1.0
+) -> dict[str, float]:
     """Mean per hour of each reward term in a run; of business as usual's train rows, it is what to divide by.
 
     Args:
@@ -677,7 +695,9 @@ def _terms(
     }
 
 
-def _weigh(terms: dict[str, Tensor], scale: Mapping[str, float], weights: Mapping[str, float], homes: int) -> Tensor:
+def _weigh(
+    terms: dict[str, Tensor], scale: Mapping[str, float], weights: Mapping[str, float], homes: int
+) -> Tensor:
     total = torch.zeros_like(terms["cost"])
     for name, weight in weights.items():
         total = total - weight * homes / scale[name] * terms[name]

@@ -87,7 +87,9 @@ def drive(env: Any, act: Callable[[Lists], Lists], *, progress: bool = False) ->
     while not env.terminated:
         actions = act(observations)
         if not all(np.isfinite(values).all() for values in actions):
-            raise ValueError(f"the controller returned a NaN at row {first + step}: look at its inputs or its weights.")
+            raise ValueError(
+                f"the controller returned a NaN at row {first + step}: look at its inputs or its weights."
+            )
         observations, *_ = env.step(actions)
         step += 1
         if progress and (step % STEPS_BETWEEN_LINES == 0 or step == steps):
@@ -143,7 +145,7 @@ def collect(env: Any) -> Trajectory:
         chargers=table([charger.electricity_consumption for charger in chargers]),
         car_soc=table([car.battery.soc for car in env.electric_vehicles]),
         appliances=table([appliance.electricity_consumption for appliance in appliances]),
-        started=table([_started(appliance, first, hours, env.time_steps) for appliance in appliances]).astype(np.int64),
+        started=table([_started(each, first, hours, env.time_steps) for each in appliances]).astype(np.int64),
         start=first,
     )
 
