@@ -64,9 +64,7 @@ def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
         "run.json",
     ]
     record = json.loads((folder / "run.json").read_text())
-    assert (
-        record["edition"] == "official" and record["seeds"] == [0] and "evaluation_model" in record["stages"]
-    )
+    assert record["edition"] == "official" and record["seeds"] == [0] and "evaluation_model" in record["stages"]
 
     again = run("rule", Counting, data, ("citylearn", "model"), settings={"hidden_hours": 6})
     assert Counting.rolled == 2
@@ -115,9 +113,7 @@ def test_the_reference_must_be_there(data):
     with pytest.raises(EvaluationError, match="another engine citylearn: evaluate business_as_usual first"):
         run("rule", rules.SpreadCharging(), data, ("citylearn", "model"))
     with pytest.raises(EvaluationError, match="another window"):
-        evaluate_controller(
-            "rule", "default", 0, rules.SpreadCharging(), data, "trial", ("model",), end=END + 24
-        )
+        evaluate_controller("rule", "default", 0, rules.SpreadCharging(), data, "trial", ("model",), end=END + 24)
 
 
 @official

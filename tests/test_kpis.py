@@ -52,9 +52,7 @@ def policy(name, env):
     if name == "idle":
         return lambda observations: [[0.0] * space.shape[0] for space in env.action_space]
     generator = np.random.default_rng(7)
-    return lambda observations: [
-        generator.uniform(space.low, space.high).tolist() for space in env.action_space
-    ]
+    return lambda observations: [generator.uniform(space.low, space.high).tolist() for space in env.action_space]
 
 
 def mismatch(env, trajectory):
@@ -65,12 +63,8 @@ def mismatch(env, trajectory):
     distance = {}
     for name, column in ABSOLUTE.items():
         expected = 0.0 if pd.isna(theirs[column]) else theirs[column]
-        distance[name] = abs((0.0 if np.isnan(ours[name]) else ours[name]) - expected) / max(
-            abs(expected), 1e-9
-        )
-    base = np.asarray(env.net_electricity_consumption_without_storage_and_partial_load, np.float64)[
-        : trajectory.hours
-    ]
+        distance[name] = abs((0.0 if np.isnan(ours[name]) else ours[name]) - expected) / max(abs(expected), 1e-9)
+    base = np.asarray(env.net_electricity_consumption_without_storage_and_partial_load, np.float64)[: trajectory.hours]
     idle = kpis.Trajectory(**{**vars(trajectory), "net": np.zeros_like(trajectory.net, np.float64)})
     idle.net[:, 0] = base
     reference = kpis.evaluate(idle, kpis.Service.from_citylearn(env))
@@ -211,9 +205,7 @@ def test_infeasible_departures_do_not_count():
     run = tiny(np.zeros((2, 4)))
     sessions = [(0, 0, 0, 0, True, 0.0, 0.0, 0.6), (2, 2, 2, 2, True, 0.0, 0.0, 0.55)]
     table = kpis.evaluate(run, owed(sessions=sessions))
-    assert (
-        value(table, "ev_departures_feasible_count") == 1
-    )  # one hour gives 0.5, which is 0.55 less the tolerance
+    assert value(table, "ev_departures_feasible_count") == 1  # one hour gives 0.5, which is 0.55 less the tolerance
     assert value(table, "ev_departures_count") == 2 and value(table, "ev_departures_met") == 0
 
 
@@ -234,9 +226,7 @@ def test_cycles_by_hand():
     started = np.full((10, 1), -1)
     started[1], started[8] = 0, 2
     table = kpis.evaluate(tiny(np.zeros((2, 10)), started=started), owed(cycles=cycles))
-    assert (
-        value(table, "appliance_cycles_served_count") == 1 and value(table, "appliance_cycles_due_count") == 2
-    )
+    assert value(table, "appliance_cycles_served_count") == 1 and value(table, "appliance_cycles_due_count") == 2
     assert value(table, "appliance_cycles_served") == 0.5
 
 
@@ -266,9 +256,7 @@ def test_trajectory_survives_a_file(tmp_path):
     run = tiny(np.arange(10.0).reshape(2, 5), start=7)
     run.save(tmp_path / "run.npz")
     again = kpis.Trajectory.load_from(tmp_path / "run.npz")
-    assert again.start == 7 and all(
-        np.array_equal(getattr(run, name), getattr(again, name)) for name in vars(run)
-    )
+    assert again.start == 7 and all(np.array_equal(getattr(run, name), getattr(again, name)) for name in vars(run))
     assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
 
 
@@ -334,9 +322,7 @@ def test_individual_rewards():
     assert own.shape == (48, 2)
     assert torch.allclose(own.mean(1), team)
     whole = kpis.individual_reward(net, cost, emissions, zeros, zeros, start, scale)
-    poorer = kpis.individual_reward(
-        net, cost + torch.tensor([0.0, 1.0]), emissions, zeros, zeros, start, scale
-    )
+    poorer = kpis.individual_reward(net, cost + torch.tensor([0.0, 1.0]), emissions, zeros, zeros, start, scale)
     assert torch.equal(whole[:, 0], poorer[:, 0]) and (poorer[:, 1] < whole[:, 1]).all()
 
 
@@ -349,8 +335,6 @@ def test_reward_is_differentiable():
 
     def reward(net):
         bill = net.clamp(min=0)
-        return kpis.team_reward(
-            net, bill * 0.5, bill * 0.2, previous[hours], peak[hours], start[hours], scale
-        )
+        return kpis.team_reward(net, bill * 0.5, bill * 0.2, previous[hours], peak[hours], start[hours], scale)
 
     assert torch.autograd.gradcheck(reward, net)

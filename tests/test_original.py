@@ -46,9 +46,7 @@ def test_started_cycles_are_the_ones_that_ran(run):
 
 
 def test_same_noise_each_time(run):
-    again, _ = original.rollout(
-        dataset.find("official"), rules.Random(1), start=24, end=24 * 6, progress=False
-    )
+    again, _ = original.rollout(dataset.find("official"), rules.Random(1), start=24, end=24 * 6, progress=False)
     assert np.array_equal(again.car_soc, run[0].car_soc) and np.array_equal(again.net, run[0].net)
 
 

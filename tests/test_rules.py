@@ -48,19 +48,11 @@ def roll(community, controller, hours, batch=1, start=0):
 def test_every_controller_keeps_the_protocol(name, community):
     controller = CONTROLLERS[name]()
     assert isinstance(controller, Controller)
-    for observations, actions, _ in roll(
-        community, controller, 30, batch=3, start=torch.tensor([0, 50, 100])
-    ):
-        assert (
-            actions.shape == (len(observations), community.homes, community.slots)
-            and actions.dtype == torch.float64
-        )
+    for observations, actions, _ in roll(community, controller, 30, batch=3, start=torch.tensor([0, 50, 100])):
+        assert actions.shape == (len(observations), community.homes, community.slots) and actions.dtype == torch.float64
         assert (actions >= community.action_low).all() and (actions <= community.action_high).all()
         assert (actions[:, ~community.action_mask] == 0).all()
-    again = [
-        actions
-        for _, actions, _ in roll(community, controller, 30, batch=3, start=torch.tensor([0, 50, 100]))
-    ]
+    again = [actions for _, actions, _ in roll(community, controller, 30, batch=3, start=torch.tensor([0, 50, 100]))]
     assert torch.equal(again[-1], actions), "reset must begin the same episode again"
 
 
@@ -69,9 +61,7 @@ def test_copies_do_not_see_each_other(name, community):
     if name == "random":
         pytest.skip("draws a number for every copy")
     controller = CONTROLLERS[name]()
-    pair = [
-        actions for _, actions, _ in roll(community, controller, 48, batch=2, start=torch.tensor([24, 100]))
-    ]
+    pair = [actions for _, actions, _ in roll(community, controller, 48, batch=2, start=torch.tensor([24, 100]))]
     alone = [actions for _, actions, _ in roll(community, controller, 48, start=100)]
     assert all(torch.allclose(both[1:], one, atol=1e-12) for both, one in zip(pair, alone, strict=True))
 
@@ -82,20 +72,21 @@ def test_constructors_have_defaults(name):
     assert all(p.default is not inspect.Parameter.empty for p in parameters if p.kind is not p.VAR_POSITIONAL)
 
 
-def agreement(env):
-    """Step CityLearn with its own agent; largest distance of our actions to its."""
+def agreement(env, community):
+    """Step CityLearn with its own agent; largest distance of our actions to its, and how many cycles it starts."""
     from citylearn.agents.baseline import BusinessAsUsualAgent
 
     agent, controller = BusinessAsUsualAgent(env), rules.BusinessAsUsual()
-    env.reset()
-    community = Community.from_citylearn(env, dtype=torch.float64)
     controller.reset(community)
+    appliance = env.buildings[0].deferrable_appliances[0]
     distance, starts = [], 0
 
     def act(observations):
         nonlocal starts
         theirs = agent.predict(observations)
-        ours = to_lists(community, controller.act(from_lists(community, observations)))
+        seen = from_lists(community, observations)
+        ours = to_lists(community, controller.act(seen))
+        assert controller._appliances(seen)[1].item() == appliance.preview_start_energy_kwh(theirs[0][2])
         distance.append(max(np.abs(np.subtract(a, b)).max() for a, b in zip(ours, theirs, strict=True)))
         starts += theirs[0][2] > 0.5
         return theirs
@@ -104,16 +95,22 @@ def agreement(env):
     return distance, starts
 
 
+@pytest.fixture(scope="module")
+def year():
+    return Community.from_citylearn(dataset.load(dataset.find("official")), dtype=torch.float64)
+
+
 @pytest.mark.parametrize("start", [0, 24 * 59])
-def test_business_as_usual_is_citylearns_agent(start):
-    distance, starts = agreement(dataset.load(dataset.find("official"), start=start, end=start + 24 * 14))
+def test_business_as_usual_is_citylearns_agent(start, year):
+    env = dataset.load(dataset.find("official"), start=start, end=start + 24 * 14)
+    distance, starts = agreement(env, year)
     assert len(distance) == 24 * 14 and starts > 10
     assert max(distance) == 0.0
 
 
 @pytest.mark.slow
-def test_business_as_usual_is_citylearns_agent_over_the_year():
-    distance, starts = agreement(dataset.load(dataset.find("official")))
+def test_business_as_usual_is_citylearns_agent_over_the_year(year):
+    distance, starts = agreement(dataset.load(dataset.find("official")), year)
     assert len(distance) == 8759 and starts == 365
     assert max(distance) == 0.0
 
@@ -132,9 +129,7 @@ def departures(env, controller):
     run, stepped = original.rollout(env, controller, progress=False)
     service = kpis.Service.from_citylearn(stepped)
     table = kpis.evaluate(run, service).set_index(["split", "kpi"]).value
-    s = service.sessions[
-        service.sessions.leaves & (service.sessions.arrival_soc < service.sessions.required_soc)
-    ]
+    s = service.sessions[service.sessions.leaves & (service.sessions.arrival_soc < service.sessions.required_soc)]
     return table["year", "ev_departures_met"], (run.car_soc[s.departure, s.car] - s.required_soc).to_numpy()
 
 
@@ -150,9 +145,7 @@ def test_rule_spreads(community):
     """Away from the charger's least power, a car's charging hardly changes from hour to hour."""
     slot, home = community.charger_slot.tolist(), community.charger_home.tolist()
     charger = community.charger_names.index("charger_5_1")
-    powers = [
-        a[0, home[charger], slot[charger]].item() for _, a, _ in roll(community, rules.SpreadCharging(), 120)
-    ]
+    powers = [a[0, home[charger], slot[charger]].item() for _, a, _ in roll(community, rules.SpreadCharging(), 120)]
     hours = [p for p in powers if p > 0]
     assert len(hours) > 20 and max(hours) < 1.0
     steps = [abs(b / a - 1) for a, b in zip(powers, powers[1:], strict=False) if a > 0 and b > 0]

@@ -100,9 +100,7 @@ def evaluate_controller(
     """
     unknown = sorted(set(engines) - set(ENGINES))
     if unknown or not engines:
-        raise EvaluationError(
-            f"unknown engine {', '.join(unknown) or '(none)'}: choose from {', '.join(ENGINES)}."
-        )
+        raise EvaluationError(f"unknown engine {', '.join(unknown) or '(none)'}: choose from {', '.join(ENGINES)}.")
     folder = ensure_writable(paths.run(profile, dataset.edition, name, variant, seed))
     references = {} if name == REFERENCE else _references(profile, dataset, engines, end)
     inputs = {
@@ -134,9 +132,7 @@ def evaluate_controller(
             "engine": engine,
         }
         tables.append(_with(table, identity)[COLUMNS])
-        hourly.append(
-            pd.DataFrame({"engine": engine, "row": run.rows, "net": run.district.round(FLOWS_DECIMALS)})
-        )
+        hourly.append(pd.DataFrame({"engine": engine, "row": run.rows, "net": run.district.round(FLOWS_DECIMALS)}))
         flows = controlled(run, community) if flows is None else flows
     rows = pd.concat(tables, ignore_index=True)
 
@@ -152,9 +148,7 @@ def evaluate_controller(
         "inputs": digest,
         "end": end,
     }
-    record = run_record(
-        config or {}, dataset, watch, seeds=[seed], device=device, engines=list(engines), **about
-    )
+    record = run_record(config or {}, dataset, watch, seeds=[seed], device=device, engines=list(engines), **about)
     write_json_atomic(folder / "run.json", record)
     return rows
 
@@ -191,9 +185,7 @@ def roll(
     return run, service, community
 
 
-def simulate(
-    community: Community, controller: Controller, start: int = 0, hours: int | None = None
-) -> Trajectory:
+def simulate(community: Community, controller: Controller, start: int = 0, hours: int | None = None) -> Trajectory:
     """Roll a controller through the fast model, one copy.
 
     Args:
@@ -219,9 +211,7 @@ def simulate(
             rows = community.read(state.row)
             actions = controller.act(observer(state, rows))
             if not torch.isfinite(actions).all():
-                raise ValueError(
-                    f"the controller returned a NaN at row {row}: look at its inputs or its weights."
-                )
+                raise ValueError(f"the controller returned a NaN at row {row}: look at its inputs or its weights.")
             state, flows = community.step(state, actions, rows)
             hour = {
                 **{field: getattr(flows, field) for field in _FLOWS},
@@ -263,12 +253,8 @@ def controlled(run: Trajectory, community: Community) -> pd.DataFrame:
         ("car_soc", run.car_soc, community.car_names),
         ("appliance", run.appliances, community.appliance_names),
     )
-    columns = {
-        f"{kind}/{name}": values[:, i] for kind, values, names in blocks for i, name in enumerate(names)
-    }
-    rounded = {
-        name: np.round(values.astype(np.float64), FLOWS_DECIMALS) + 0.0 for name, values in columns.items()
-    }
+    columns = {f"{kind}/{name}": values[:, i] for kind, values, names in blocks for i, name in enumerate(names)}
+    rounded = {name: np.round(values.astype(np.float64), FLOWS_DECIMALS) + 0.0 for name, values in columns.items()}
     return pd.DataFrame({"row": run.rows, **rounded})
 
 
@@ -290,13 +276,9 @@ def collect(profile: str) -> pd.DataFrame:
     files = _finished(profile)
     rows = pd.concat([read_rows(file / "kpis.csv") for file in files], ignore_index=True)
     order = {"split": [*SPLITS, "year"], "kpi": list(UNITS), "engine": list(ENGINES)}
-    places = {
-        name: rows[name].map({v: place for place, v in enumerate(values)}) for name, values in order.items()
-    }
+    places = {name: rows[name].map({v: place for place, v in enumerate(values)}) for name, values in order.items()}
     key = rows[["edition", "controller", "variant", "seed"]].assign(**places)
-    rows = rows.loc[
-        key.sort_values(["edition", "controller", "variant", "seed", "engine", "split", "kpi"]).index
-    ]
+    rows = rows.loc[key.sort_values(["edition", "controller", "variant", "seed", "engine", "split", "kpi"]).index]
     rows = rows.reset_index(drop=True)
     write_csv_atomic(paths.results(profile) / "kpis.csv", rows)
     return rows
@@ -321,9 +303,7 @@ def read_rows(file: Path) -> pd.DataFrame:
         raise EvaluationError(f"{file} is missing: run the evaluation again.")
     rows = pd.read_csv(file, dtype={"unit": str, "variant": str})
     if list(rows.columns) != COLUMNS:
-        raise EvaluationError(
-            f"{file} has other columns than {', '.join(COLUMNS)}: run the evaluation again."
-        )
+        raise EvaluationError(f"{file} has other columns than {', '.join(COLUMNS)}: run the evaluation again.")
     return rows
 
 
@@ -353,9 +333,7 @@ def read_hourly(profile: str, edition: str, engine: str = "citylearn") -> pd.Dat
         identity = {"controller": controller, "variant": variant, "seed": int(seed.removeprefix("seed_"))}
         found.append(_with(hourly[hourly.engine == engine], identity))
     if not any(len(hourly) for hourly in found):
-        raise EvaluationError(
-            f"no {engine} run of the {edition} edition in results/{profile}: evaluate one first."
-        )
+        raise EvaluationError(f"no {engine} run of the {edition} edition in results/{profile}: evaluate one first.")
     return pd.concat(found, ignore_index=True)[["controller", "variant", "seed", "row", "net"]]
 
 
@@ -434,16 +412,12 @@ def _reference_folder(profile: str, dataset: Dataset) -> Path:
     return paths.run(profile, dataset.edition, REFERENCE, "default", 0)
 
 
-def _references(
-    profile: str, dataset: Dataset, engines: Sequence[str], end: int | None
-) -> dict[str, pd.DataFrame]:
+def _references(profile: str, dataset: Dataset, engines: Sequence[str], end: int | None) -> dict[str, pd.DataFrame]:
     """Rows of business as usual by engine."""
     folder = _reference_folder(profile, dataset)
     advice = f"evaluate {REFERENCE} first, with the same edition, engines and end."
     if not (folder / "run.json").is_file():
-        raise EvaluationError(
-            f"results/{profile} has no {REFERENCE} of the {dataset.edition} edition: {advice}"
-        )
+        raise EvaluationError(f"results/{profile} has no {REFERENCE} of the {dataset.edition} edition: {advice}")
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     rows = read_rows(folder / "kpis.csv")
     missing = sorted(set(engines) - set(rows.engine))

@@ -195,9 +195,7 @@ class Service:
         appliances = 0
         for home, building in enumerate(env.buildings):
             if getattr(building, "_charging_constraints_enabled", False):
-                raise ValueError(
-                    f"{building.name} has charging constraints, which are not modelled: remove them."
-                )
+                raise ValueError(f"{building.name} has charging constraints, which are not modelled: remove them.")
             for charger in building.electric_vehicle_chargers or []:
                 initial = {name: batteries[index].initial_soc for name, index in cars.items()}
                 for session in _sessions(charger.charger_simulation, initial):
@@ -348,9 +346,7 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
         if not inside.any():
             continue
         values = _flows(trajectory, service, inside, day)
-        values |= _departure_counts(
-            met if split == "year" else met[_split_of(met.row, service.step_hours) == split]
-        )
+        values |= _departure_counts(met if split == "year" else met[_split_of(met.row, service.step_hours) == split])
         values |= _cycle_counts(
             cycles if split == "year" else cycles[_split_of(cycles.row, service.step_hours) == split]
         )
@@ -565,9 +561,7 @@ def _composite(values: Mapping[str, float], reference: pd.DataFrame, split: str)
 # The team reward: the composite, hour by hour, in torch.
 
 
-def reward_scale(
-    trajectory: Trajectory, split: str | None = "train", step_hours: float = 1.0
-) -> dict[str, float]:
+def reward_scale(trajectory: Trajectory, split: str | None = "train", step_hours: float = 1.0) -> dict[str, float]:
     """Mean per hour of each reward term in a run; of business as usual's train rows, it is what to divide by.
 
     Args:
@@ -695,9 +689,7 @@ def _terms(
     }
 
 
-def _weigh(
-    terms: dict[str, Tensor], scale: Mapping[str, float], weights: Mapping[str, float], homes: int
-) -> Tensor:
+def _weigh(terms: dict[str, Tensor], scale: Mapping[str, float], weights: Mapping[str, float], homes: int) -> Tensor:
     total = torch.zeros_like(terms["cost"])
     for name, weight in weights.items():
         total = total - weight * homes / scale[name] * terms[name]
