@@ -88,10 +88,9 @@ def test_equal_to_citylearn(name, start):
 
 @official
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["random", "idle", "business_as_usual"])
-def test_equal_to_citylearn_over_the_year(name):
+def test_equal_to_citylearn_over_the_year():  # business as usual: in test_rules.py, on the year it rolls there
     env = community(0, 8759)
-    distance = mismatch(env, original.drive(env, policy(name, env)))
+    distance = mismatch(env, original.drive(env, policy("random", env)))
     assert max(distance.values()) < 1e-6, distance
 
 
