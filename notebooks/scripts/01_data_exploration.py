@@ -110,7 +110,7 @@ pd.DataFrame(
 
 # %% [markdown]
 # **Seen:** generation peaks at noon at twice the load of that hour. Load rises until ten in the morning and
-# stays on a plateau until nine in the evening (part of its noon hump is an artefact, see the two odd homes
+# stays on a plateau until eight in the evening (part of its noon hump is an artefact, see the two odd homes
 # below). Price and carbon intensity have a daily shape as well, and not the same one: on average the
 # cheapest hour, 17 h, is one of the dirtiest, and the dearest, 22 h, is not. The bands are wide: the mean
 # day is a poor forecast of any one day.

@@ -133,8 +133,8 @@ class Series(NamedTuple):
     """A year of the community, indexed by hour.
 
     ``load`` and ``pv`` (8760, 17) in kWh per hour, a column per home; ``price`` (8760,) in EUR/kWh;
-    ``carbon`` (8760,) in kg CO2/kWh; ``irradiance`` (8760,) direct plus diffuse, in W/m2; ``pv_kw`` (17,) nominal power
-    per home. A row is labelled by the hour that starts with it.
+    ``carbon`` (8760,) in kg CO2/kWh; ``irradiance`` (8760,) direct plus diffuse, in W/m2; ``pv_kw`` (17,)
+    nominal power per home. A row is labelled by the hour that starts with it.
     """
 
     load: pd.DataFrame
