@@ -2,8 +2,8 @@
 #
 #   make quick        or by hand:  python -m snakemake --workflow-profile profiles/local --config profile=quick
 #
-# Executed notebooks are logs, so that Snakemake keeps those of failed jobs; results are marked update(), so that it
-# keeps the earlier ones until a job has replaced them; checkpoints are not declared, so that training resumes.
+# A notebook that failed is its job's log, which Snakemake keeps and points to; results are marked update(), so that
+# the earlier ones stay until a job has replaced them; checkpoints are not declared, so that training resumes.
 # On another machine, `--touch` takes the results that git brought as up to date.
 import re
 import shutil
@@ -52,7 +52,7 @@ rule data_exploration:
     output:
         update(f"{RESULTS}/reports/01_data_exploration.html")
     log:
-        f"{RESULTS}/notebooks/01_data_exploration.ipynb"
+        f"{RESULTS}/notebooks/01_data_exploration.failed.ipynb"
     shell:
         f"{RUN} 01_data_exploration {COMMON}"
 
@@ -62,7 +62,7 @@ rule training:
     output:
         update(f"{LEARNER}/{{variant}}/seed_{{seed}}/kpis.csv")
     log:
-        f"{RESULTS}/notebooks/02_training_{{variant}}_seed_{{seed}}.ipynb"
+        f"{RESULTS}/notebooks/02_training_{{variant}}_seed_{{seed}}.failed.ipynb"
     threads: CONFIG.threads
     resources:
         gpu=GPU
@@ -78,6 +78,6 @@ rule baselines:
         update(f"{RESULTS}/reports/03_baselines.html"),
         update(f"{RESULTS}/kpis.csv")
     log:
-        f"{RESULTS}/notebooks/03_baselines.ipynb"
+        f"{RESULTS}/notebooks/03_baselines.failed.ipynb"
     shell:
         f"{RUN} 03_baselines {COMMON}"
