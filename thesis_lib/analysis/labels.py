@@ -12,7 +12,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import Formatter
 
 LANGUAGES = ("es", "en")
 FIRST_DAY = dt.date(2024, 8, 1)  # row 0 of the data
@@ -35,6 +35,16 @@ TEXT: dict[str, tuple[str, str]] = {
     "kpi.ev_departures_met": ("Salidas atendidas", "Departures met"),
     "kpi.ev_departures_met_causal": ("Salidas atendidas (causal)", "Departures met (causal)"),
     "kpi.appliance_cycles_served": ("Ciclos servidos", "Cycles served"),
+    "kpi.ev_departures_count": ("Salidas", "Departures"),
+    "kpi.ev_departures_met_count": ("Salidas atendidas (n.º)", "Departures met (count)"),
+    "kpi.ev_departures_feasible_count": ("Salidas viables", "Feasible departures"),
+    "kpi.ev_departures_met_causal_count": (
+        "Salidas atendidas (causal, n.º)",
+        "Departures met (causal, count)",
+    ),
+    "kpi.ev_departures_feasible_causal_count": ("Salidas viables (causal)", "Feasible departures (causal)"),
+    "kpi.appliance_cycles_served_count": ("Ciclos servidos (n.º)", "Cycles served (count)"),
+    "kpi.appliance_cycles_due_count": ("Ciclos debidos", "Cycles due"),
     "kpi.composite_vs_bau": ("Compuesto", "Composite"),
     # who decides
     "controller.charge_on_arrival": ("Carga al llegar", "Charge on arrival"),
@@ -65,13 +75,10 @@ TEXT: dict[str, tuple[str, str]] = {
     # axes and legends
     "axis.hour": ("Hora del día", "Hour of day"),
     "axis.date": ("Fecha", "Date"),
-    "axis.net": ("Consumo neto del distrito", "District net consumption"),
-    "axis.net_short": ("Neto", "Net"),
-    "axis.power": ("Potencia", "Power"),
+    "axis.net": ("Neto del distrito", "District net"),
     "axis.energy": ("Energía", "Energy"),
     "axis.price": ("Precio", "Price"),
     "axis.carbon": ("Intensidad de carbono", "Carbon intensity"),
-    "axis.ratio_to_bau": ("{kpi} / BAU", "{kpi} / BAU"),
     "axis.split": ("Parte del año", "Part of the year"),
     "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
     "axis.updates": ("Actualizaciones", "Updates"),
@@ -82,10 +89,20 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.margin": ("SOC a la salida − requerido", "SOC at departure − required"),
     "axis.departures": ("Salidas", "Departures"),
     "axis.home": ("Vivienda", "Home"),
-    "axis.change_to_bau": ("Cambio frente a BAU", "Change against BAU"),
     "axis.distance": ("Diferencia relativa", "Relative difference"),
     "axis.soc": ("Estado de carga (SOC)", "State of charge (SOC)"),
-    "axis.controller": ("Controlador", "Controller"),
+    "axis.over_bau": ("Sobre BAU", "Over BAU"),
+    "axis.day_starts": ("cada marca, 0:00 h", "ticks at 0:00"),
+    "axis.soc_short": ("SOC medio", "Mean SOC"),
+    "axis.carbon_short": ("Carbono", "Carbon"),
+    "axis.change": ("cambio frente a BAU", "change against BAU"),
+    "unit.points": ("puntos", "points"),
+    "unit.number": ("número", "number"),
+    "weeks.train": ("semanas de entrenamiento", "training weeks"),
+    "weeks.validation": ("semanas de validación", "validation weeks"),
+    "weeks.test": ("semanas de prueba", "test weeks"),
+    "weeks.year": ("año entero", "whole year"),
+    "legend.missed": ("sin atender {missed} de {all}", "{missed} of {all} missed"),
     "legend.load": ("Demanda", "Load"),
     "legend.pv": ("Fotovoltaica", "PV"),
     "legend.price": ("Precio", "Price"),
@@ -94,13 +111,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "legend.chargers": ("Coches", "Cars"),
     "legend.appliances": ("Electrodoméstico", "Appliance"),
     "legend.net": ("Neto", "Net"),
-    "legend.battery_soc": ("Baterías", "Batteries"),
     "legend.car_soc": ("Coches conectados", "Connected cars"),
-    "legend.seed": ("semilla", "seed"),
-    "legend.required": ("requerido", "required"),
-    "legend.tolerance": ("tolerancia", "tolerance"),
-    "legend.below_gate": ("† no cumple el servicio", "† fails the service gate"),
-    "legend.mean_price": ("Precio, carbono: media por decil", "Price, carbon: mean of the decile"),
     # months, for dates
     "month.1": ("ene", "Jan"),
     "month.2": ("feb", "Feb"),
@@ -166,17 +177,20 @@ TEXT: dict[str, tuple[str, str]] = {
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
     ),
     "caption.composite_by_split": (
-        "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. {gaps}",
-        "Composite over BAU in each part of the year, {engine}, {edition} edition. {gaps}",
-    ),
-    "caption.gap": (
-        "{controller}: {train} en entrenamiento y {test} en prueba.",
-        "{controller}: {train} on training and {test} on test weeks.",
+        (
+            "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a "
+            "{last}: {gaps}."
+        ),
+        (
+            "Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to "
+            "{last}: {gaps}."
+        ),
     ),
     "caption.learning_curves": (
         (
             "Curvas de aprendizaje de {seeds} semilla(s): pérdida del actor y compuesto en las semanas de "
-            "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación es {best}, "
+            "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación "
+            "es {best}, "
             "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}."
         ),
         (
@@ -187,11 +201,13 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.mean_day": (
         (
-            "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no controlada, "
+            "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no "
+            "controlada, "
             "la fotovoltaica y el precio. Máximo del día medio: {peaks}."
         ),
         (
-            "Mean day of the district ({days} days): net consumption by controller, with the uncontrolled load, "
+            "Mean day of the district ({days} days): net consumption by controller, with the "
+            "uncontrolled load, "
             "PV and the price. Highest hour of the mean day: {peaks}."
         ),
     ),
@@ -201,7 +217,8 @@ TEXT: dict[str, tuple[str, str]] = {
             "Máximo: {peaks}."
         ),
         (
-            "Load duration curve of the district's net consumption ({hours} hours) and its {top} highest hours. "
+            "Load duration curve of the district's net consumption ({hours} hours) and its {top} "
+            "highest hours. "
             "Maximum: {peaks}."
         ),
     ),
@@ -218,26 +235,29 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.peak": ("{controller} {peak}{space}kW", "{controller} {peak}{space}kW"),
     "caption.departure_margins": (
         (
-            "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de la tolerancia "
-            "de 5 puntos quedan: {missed}."
+            "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de "
+            "la tolerancia "
+            "de {tolerance} puntos quedan: {missed}."
         ),
         (
-            "Charge margin at feasible departures: SOC on leaving minus the required one. Below the tolerance of "
-            "5 points: {missed}."
+            "Charge margin at feasible departures: SOC on leaving minus the required one. Below the "
+            "tolerance of "
+            "{tolerance} points: {missed}."
         ),
     ),
     "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
     "caption.home_heatmap": (
-        "Cambio de {kpi} de cada vivienda frente a BAU. {spread}",
-        "Change of {kpi} of each home against BAU. {spread}",
+        "Cambio de cada vivienda frente a BAU en {kpi}. {spread}.",
+        "Change of each home against BAU in {kpi}. {spread}.",
     ),
     "caption.home_spread": (
-        "{controller}: de {low} ({low_home}) a {high} ({high_home}).",
-        "{controller}: from {low} ({low_home}) to {high} ({high_home}).",
+        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home})",
+        "{controller}: from {low} (home {low_home}) to {high} (home {high_home})",
     ),
     "caption.price_response": (
         (
-            "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del decil más barato "
+            "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del "
+            "decil más barato "
             "al más caro: {price}."
         ),
         (
@@ -252,11 +272,11 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.engine_distance": (
         (
             "Distancia entre el modelo rápido y CityLearn, por indicador ({split}). La mayor es {worst} "
-            "({kpi}, {controller})."
+            "({kpi}, {controller}). La línea marca {bar}, lo exigido."
         ),
         (
             "Distance between the fast model and CityLearn, by KPI ({split}). The largest is {worst} "
-            "({kpi}, {controller})."
+            "({kpi}, {controller}). The line marks {bar}, the bar set."
         ),
     ),
     "caption.policy_day": (
@@ -273,23 +293,29 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.main": (
         (
-            "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t del 95{space}% "
-            "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; "
+            "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t "
+            "del 95{space}% "
+            "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los "
+            "ciclos servidos; "
             "los que no lo cumplen van aparte, al final."
         ),
         (
-            "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where "
-            "there is more than one. Service: departures met ≥ {gate} and every cycle served; those that fail "
+            "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over "
+            "seeds where "
+            "there is more than one. Service: departures met ≥ {gate} and every cycle served; those "
+            "that fail "
             "are listed apart, last."
         ),
     ),
     "caption.relative": (
         (
-            "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: media ± intervalo t "
+            "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: "
+            "media ± intervalo t "
             "del 95{space}% entre semillas donde hay más de una."
         ),
         (
-            "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± 95% t interval "
+            "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± "
+            "95% t interval "
             "over seeds where there is more than one."
         ),
     ),
@@ -379,32 +405,33 @@ def interval(mean: float, half: float | None, digits: int = 2) -> str:
     return f"{number(mean, digits)} ± {number(half, digits)}"
 
 
-def formatter(digits: int | None = None, *, as_percent: bool = False) -> FuncFormatter:
-    """Tick formatter of the language in use when the figure is made, independent of any locale."""
-    chosen = _language
+class Numbers(Formatter):
+    """Tick formatter that writes numbers as the language in use when it was made, free of any locale.
 
-    def write(value: float, _position: int | None = None) -> str:
+    All ticks of an axis get the same number of decimals: the fewest that tell them apart.
+    """
+
+    def __init__(self) -> None:
+        self.language = _language
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        """One tick on its own, with what decimals it needs."""
+        return self.format_ticks([value])[0]
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """The texts of all ticks of an axis."""
+        decimals = 0
+        while decimals < 9 and any(abs(round(v, decimals) - v) > 1e-9 * max(1, abs(v)) for v in values):
+            decimals += 1
         before = language()
-        use(chosen)
+        use(self.language)
         try:
-            if as_percent:
-                return percent(value, digits or 0)
-            return number(round(value, 12), digits)
+            return [number(value, decimals) for value in values]
         finally:
             use(before)
 
-    return FuncFormatter(write)
-
 
 UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO₂/kWh", "1": "–"}
-KPI_UNITS = {
-    "cost": "EUR",
-    "emissions": "kg",
-    "import": "kWh",
-    "ramping": "kWh",
-    "daily_peak": "kW",
-    "annual_peak": "kW",
-}  # every other KPI is a ratio or a count
 
 
 def day(row: int) -> str:

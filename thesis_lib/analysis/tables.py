@@ -18,6 +18,7 @@ from scipy import stats
 
 from thesis_lib import paths
 from thesis_lib.analysis import labels
+from thesis_lib.community.kpis import UNITS, WEIGHTS
 
 KEY = ["controller", "variant"]
 BAU = "business_as_usual"
@@ -36,7 +37,7 @@ ORDER = [
     "optimum",
 ]
 COMPOSITE = "composite_vs_bau"
-TERMS = ["cost", "emissions", "ramping", "daily_peak", "import"]  # the five of the composite
+TERMS = list(WEIGHTS)  # the five of the composite
 SERVICE = ["ev_departures_met", "appliance_cycles_served"]
 GATE = 0.99  # least share of feasible departures met
 
@@ -130,7 +131,7 @@ def controllers(
     split: str = "test",
     engine: str = "citylearn",
     edition: str | None = None,
-    names: Sequence[str] = (COMPOSITE, *TERMS, *SERVICE),
+    names: Sequence[str] = (COMPOSITE, *TERMS, SERVICE[0]),
     over_bau: bool = False,
 ) -> pd.DataFrame:
     """The main table: one row per controller and variant, one column per KPI (and ``_half`` over seeds).
@@ -139,7 +140,7 @@ def controllers(
     called ``<kpi>_vs_bau``.
 
     Returns:
-        Columns controller, variant, seeds, gate (bool), then the KPIs; units as in ``labels.KPI_UNITS``.
+        Columns controller, variant, seeds, gate (bool), then the KPIs; units as in ``thesis_lib.community.kpis.UNITS``.
     """
     rows = select(kpis, split=split, engine=engine, edition=edition)
     passes = gate(rows)["passes"]
@@ -157,7 +158,7 @@ def controllers(
             line[f"{column}_half"] = shown.loc[(*key, name), "half"]
         table.append(line)
     frame = pd.DataFrame(table)
-    empty = [c for c in frame.columns if str(c).endswith("_half") and frame[c].isna().all()]
+    empty = [c for c in frame.columns if str(c).endswith("_half") and not (frame[c] > 1e-12).any()]
     frame = frame.drop(columns=empty)
     return frame.sort_values("gate", ascending=False, kind="stable", ignore_index=True)
 
@@ -219,6 +220,15 @@ _LATEX = {
 }
 
 
+_FIT = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"  # needs graphicx
+
+
+def _stacked(heading_text: str) -> str:
+    """A heading with its unit in brackets below it."""
+    name, bracket, unit = heading_text.partition(" (")
+    return rf"\shortstack[r]{{{name}\\({unit}}}" if bracket else name
+
+
 def latex(text: object) -> str:
     """A cell, heading or caption escaped for LaTeX, with the signs that labels uses."""
     return "".join(_LATEX.get(letter, letter) for letter in str(text))
@@ -227,7 +237,7 @@ def latex(text: object) -> str:
 def heading(column: str) -> str:
     """A column's printed heading: a KPI with its unit, a ratio to BAU, or a ``table.`` label."""
     if f"kpi.{column}" in labels.TEXT:
-        unit = labels.KPI_UNITS.get(column, "1")
+        unit = UNITS.get(column, "1")
         return labels.kpi(column) if unit == "1" else f"{labels.kpi(column)} ({labels.unit(unit)})"
     base = column.removesuffix("_vs_bau")
     if base != column and f"kpi.{base}" in labels.TEXT:
@@ -237,7 +247,7 @@ def heading(column: str) -> str:
 
 def _digits(values: pd.Series) -> int:
     numbers = values.dropna().abs()
-    if numbers.empty or (numbers == numbers.round()).all():
+    if numbers.empty or pd.api.types.is_integer_dtype(values):
         return 0
     return 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
 
@@ -263,8 +273,9 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.scientific(value) for value in values]
         elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             halves = frame[f"{column}_half"] if f"{column}_half" in frame else [None] * len(frame)
-            digits = _digits(values)
-            cells = [labels.interval(v, half, digits) for v, half in zip(values, halves, strict=True)]
+            mixed = frame.select_dtypes("number").drop(columns="distance", errors="ignore")
+            digits = [_digits(mixed.loc[at] if "kpi" in frame else values) for at in frame.index]
+            cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
         else:
             cells = [_cell(value) for value in values]
         shown[heading(str(column))] = cells
@@ -300,7 +311,7 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
         heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])
     } - {heading("gate")}
     column_format = "".join("r" if column in numeric else "l" for column in shown.columns)
-    shown.columns = pd.Index([latex(column) for column in shown.columns])
+    shown.columns = pd.Index([_stacked(latex(column)) for column in shown.columns])
     tex = shown.style.hide(axis="index").to_latex(
         hrules=True,
         caption=latex(caption) or None,
@@ -309,8 +320,9 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
         position_float="centering",
         column_format=column_format,
     )
-    if len(shown.columns) > 5:
-        tex = tex.replace("\\centering\n", "\\centering\n\\footnotesize\\setlength{\\tabcolsep}{3pt}\n", 1)
+    if len(shown.columns) > 5:  # no wider than the text, whatever the words' length
+        tex = tex.replace(r"\begin{tabular}", _FIT + "{!}{%\n" + r"\begin{tabular}", 1)
+        tex = tex.replace(r"\end{tabular}", r"\end{tabular}}", 1)
     if "gate" in frame and 0 < frame["gate"].sum() < len(frame):
         lines = tex.splitlines()
         body = lines.index(r"\midrule") + 1
@@ -335,7 +347,7 @@ def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = 
     """
     return labels.t(
         f"caption.{kind}",
-        split=labels.split(split).lower(),
+        split=labels.t(f"weeks.{split}"),
         engine=labels.t(f"engine.{engine}"),
         edition=labels.t(f"edition.{edition}"),
         gate=labels.number(GATE, 2),

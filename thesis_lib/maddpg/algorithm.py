@@ -1,0 +1,201 @@
+"""Cooperative MADDPG: its config, its two losses, one update. The page to read first.
+
+Actor loss, with K = ``rollout_horizon``, team reward r, actors mu, central critic Q and discount g:
+
+    - E[ sum_{k<K} g^k r(s_{t+k}, mu(o_{t+k}))  +  g^K Q(s_{t+K}, mu(o_{t+K})) ]
+
+K = 0 is MADDPG (Lowe et al. 2017) with one central critic, because the team has one reward: transitions come from a
+replay memory and nothing else is asked of the environment. K > 0 rolls the current actors through a differentiable
+environment, so that the gradient of the reward reaches them exactly, and lets the critic value what comes after.
+Training is centralised in both; execution is not. docs/algorithm.md lists every difference from the paper.
+
+Shapes: B copies, H homes, O observations, S action slots, F features of a home.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from thesis_lib.maddpg.networks import Coordination, Critic, Policy
+from thesis_lib.maddpg.replay import Batch
+
+
+class MADDPGConfig(BaseModel):
+    """The algorithm's switches and numbers; values live in configs/*.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rollout_horizon: int = Field(ge=0)  # K, hours rolled through the model; 0 is MADDPG as published
+    terminal_value: bool  # K > 0: let the critic value what comes after hour K
+    discount: float = Field(gt=0, le=1)  # g, per hour
+    coordination: Coordination  # none: own observations only; broadcast: plus two district sums
+    shared_actors: bool  # one set of weights for all homes instead of one each
+    actor_units: int = Field(ge=1)  # width of each actor's two hidden layers
+    critic_units: int = Field(ge=1)  # width of the critic's two hidden layers
+    actor_rate: float = Field(gt=0)  # Adam's learning rate, actors
+    critic_rate: float = Field(gt=0)  # Adam's learning rate, critic
+    target_rate: float = Field(gt=0, le=1)  # share of the new weights that enters the targets at each update
+    gradient_clip: float = Field(gt=0)  # largest norm of a gradient, actors and critic apart
+    mixed_precision: bool  # networks in bfloat16, the environment in float32
+    compile: bool  # torch.compile one hour of the rollout; needs a C++ compiler
+
+
+class World(Protocol):
+    """A differentiable environment: what K > 0 asks for. Exogenous data come one item an hour, in a window."""
+
+    def observe(self, state: Any, hour: Any) -> Tensor:
+        """What each home sees in this hour, (B, H, O)."""
+        ...
+
+    def step(self, state: Any, actions: Tensor, hour: Any) -> tuple[Any, Tensor]:
+        """Act (B, H, S) for one hour: the next state and the team reward (B,), differentiable."""
+        ...
+
+
+class Rollout(NamedTuple):
+    """K hours under the current actors; features and actions also of the hour after."""
+
+    rewards: Tensor  # (K, B)
+    features: list[Tensor]  # K + 1 of (B, H, F)
+    actions: list[Tensor]  # K + 1 of (B, H, S)
+
+
+class MADDPG:
+    """Actors, central twin critic, their targets and optimisers, and what changes them."""
+
+    def __init__(self, config: MADDPGConfig, policy: Policy, critic: Critic):
+        self.config, self.policy, self.critic = config, policy, critic
+        self.target_policy = copy.deepcopy(policy).requires_grad_(False)
+        self.target_critic = copy.deepcopy(critic).requires_grad_(False)
+        self.actor_optimiser = torch.optim.Adam(policy.parameters(), lr=config.actor_rate)
+        self.critic_optimiser = torch.optim.Adam(critic.parameters(), lr=config.critic_rate)
+        self._hour: Callable = torch.compile(self.hour, dynamic=False) if config.compile else self.hour
+
+    # --- K = 0: from replay ---
+
+    def replay_target(self, batch: Batch) -> Tensor:
+        """What the critic should say, (B,): reward plus the discounted lower of the twin targets."""
+        with torch.no_grad():
+            actions, features = self.target_policy.decide(batch.following)
+            return batch.reward + self.config.discount * self.target_critic(features, actions).amin(0)
+
+    def critic_loss(self, features: Tensor, actions: Tensor, target: Tensor) -> Tensor:
+        """Squared error of both critics, summed: features (B, H, F), actions (B, H, S), target (B,) -> scalar."""
+        return (self.critic(features, actions) - target).square().mean(1).sum()
+
+    def replay_actor_loss(self, batch: Batch) -> Tensor:
+        """The actor loss at K = 0: - Q(s, mu(o)), a scalar."""
+        actions, features = self.policy.decide(batch.observations)
+        return -self.critic(features, actions)[0].mean()
+
+    # --- K > 0: through the environment ---
+
+    def hour(self, world: World, state: Any, hour: Any) -> tuple[Any, Tensor, Tensor, Tensor]:
+        """See, act, step: the next state, reward (B,), features (B, H, F), actions (B, H, S)."""
+        actions, features = self.policy.decide(world.observe(state, hour))
+        state, reward = world.step(state, actions, hour)
+        return state, reward, features, actions
+
+    def rollout(self, world: World, state: Any, window: Sequence[Any]) -> Rollout:
+        """Roll the current actors through ``window``: K hours, and one more that is only looked at."""
+        rewards, features, actions = [], [], []
+        for hour in window[:-1]:
+            state, reward, seen, done = self._hour(world, state, hour)
+            rewards.append(reward)
+            features.append(seen)
+            actions.append(done)
+        if self.config.terminal_value:
+            done, seen = self.policy.decide(world.observe(state, window[-1]))
+            features.append(seen)
+            actions.append(done)
+        return Rollout(torch.stack(rewards), features, actions)
+
+    def rollout_actor_loss(self, rollout: Rollout) -> Tensor:
+        """The actor loss at K > 0 per hour, a scalar: the rolled rewards, then the critic's word on the rest."""
+        hours = len(rollout.rewards)
+        discounts = self.config.discount ** torch.arange(hours, device=rollout.rewards.device)
+        value = (discounts.unsqueeze(1) * rollout.rewards).sum(0)
+        if self.config.terminal_value:
+            tail = self.critic(rollout.features[-1], rollout.actions[-1])[0]
+            value = value + self.config.discount**hours * tail
+        return -value.mean() / hours
+
+    def rollout_target(self, rollout: Rollout) -> Tensor:
+        """What the critic should say of each rolled hour, (K, B): the rewards that followed, then the targets' tail."""
+        with torch.no_grad():
+            value = self.target_critic(rollout.features[-1], rollout.actions[-1]).amin(0)
+            values = []
+            for reward in rollout.rewards.flip(0).unbind(0):
+                value = reward + self.config.discount * value
+                values.append(value)
+            return torch.stack(values[::-1])
+
+    # --- one update ---
+
+    def update(self, batch: Batch | None = None, world: World | None = None, start: Any = None) -> dict[str, float]:
+        """One update of critic, actors and targets: from a ``batch`` (K = 0), or a ``world`` and its ``start``.
+
+        ``start`` is (state, window) as ``rollout`` takes them. Returns the losses.
+
+        Raises:
+            ValueError: neither or both were given.
+            FloatingPointError: a loss is not finite.
+        """
+        if (batch is None) == (world is None):
+            raise ValueError("update takes a replay batch (rollout_horizon 0) or a world and its start (above 0)")
+        losses = {}
+        if batch is not None:
+            with torch.no_grad():
+                features = self.policy.features(batch.observations)
+            critic_loss = self.critic_loss(features, batch.actions, self.replay_target(batch))
+            losses["critic_loss"] = self._descend(critic_loss, self.critic_optimiser, self.critic)
+            actor_loss = self.replay_actor_loss(batch)
+        else:
+            assert world is not None
+            rollout = self.rollout(world, *start)
+            actor_loss = self.rollout_actor_loss(rollout)
+        losses["actor_loss"] = self._descend(actor_loss, self.actor_optimiser, self.policy)
+        if batch is None and self.config.terminal_value:
+            # After the actors, so that their loss saw the critic unchanged. Every eighth hour: neighbours say the same.
+            hours = slice(int(torch.randint(8, ())) % len(rollout.rewards), len(rollout.rewards), 8)
+            seen, done = (torch.cat([x.detach() for x in xs[:-1][hours]]) for xs in (rollout.features, rollout.actions))
+            critic_loss = self.critic_loss(seen, done, self.rollout_target(rollout)[hours].flatten())
+            losses["critic_loss"] = self._descend(critic_loss, self.critic_optimiser, self.critic)
+        if self.config.rollout_horizon == 0 or self.config.terminal_value:
+            self._follow(self.target_policy, self.policy)
+            self._follow(self.target_critic, self.critic)
+        return losses
+
+    def _descend(self, loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module) -> float:
+        value = float(loss.detach())
+        if value != value or value in (float("inf"), float("-inf")):
+            raise FloatingPointError(f"the loss is {value}: look for a NaN in the data, or lower the learning rates")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), self.config.gradient_clip)
+        optimiser.step()
+        return value
+
+    def _follow(self, target: nn.Module, source: nn.Module) -> None:
+        with torch.no_grad():
+            for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
+                slow.lerp_(fast, self.config.target_rate)
+
+    # --- what a checkpoint keeps ---
+
+    PARTS = ("policy", "critic", "target_policy", "target_critic", "actor_optimiser", "critic_optimiser")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, targets and optimisers, by name."""
+        return {part: getattr(self, part).state_dict() for part in self.PARTS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what ``state_dict`` returned."""
+        for part in self.PARTS:
+            getattr(self, part).load_state_dict(state[part])
