@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from thesis_lib.community import dataset as datasets
 from thesis_lib.community.kpis import Trajectory
+from thesis_lib.community.model import Community
+from thesis_lib.community.observations import from_lists, to_lists
 
 if TYPE_CHECKING:
     from thesis_lib.controllers import Controller
@@ -31,7 +34,8 @@ def rollout(
 
     Args:
         source: a `Dataset`, or a loaded CityLearnEnv with central_agent=False (its own window then counts).
-        controller: reset once with the community in float64, then asked for actions hour by hour.
+        controller: reset once with the community in float64 (of the whole data, when source is a dataset: the
+            appliances' time steps count from row 0), then asked for actions hour by hour.
         start: first row, when source is a dataset.
         end: last row, included, when source is a dataset; None for the end of the year.
         progress: whether to say on stderr how far it is.
@@ -45,15 +49,12 @@ def rollout(
     Source:
         CityLearn 3.0.2 `CityLearnEnv.step`.
     """
-    from thesis_lib.community import dataset as datasets
-    from thesis_lib.community.model import Community
-    from thesis_lib.community.observations import from_lists, to_lists
-
     env = datasets.load(source, start=start, end=end) if isinstance(source, datasets.Dataset) else source
+    whole = datasets.load(source) if isinstance(source, datasets.Dataset) and start > 0 else env
     if env.central_agent:
         raise ValueError("the environment has one central agent: load it with central_agent=False.")
-    env.reset()
-    community = Community.from_citylearn(env, dtype=torch.float64)
+    _begin(env)
+    community = Community.from_citylearn(whole, dtype=torch.float64)
     controller.reset(community)
 
     def act(observations: Lists) -> Lists:
@@ -65,7 +66,7 @@ def rollout(
 
 
 def drive(env: Any, act: Callable[[Lists], Lists], *, progress: bool = False) -> Trajectory:
-    """Reset CityLearn and step it to its last row.
+    """Step CityLearn from its first row to its last.
 
     Args:
         env: CityLearnEnv with central_agent=False.
@@ -81,17 +82,25 @@ def drive(env: Any, act: Callable[[Lists], Lists], *, progress: bool = False) ->
     Source:
         CityLearn 3.0.2 `CityLearnEnv.step`.
     """
-    observations, _ = env.reset()
+    _begin(env)
+    observations = env.observations
     step, steps = 0, env.time_steps - 1
+    first = int(env.episode_tracker.episode_start_time_step)
     while not env.terminated:
         actions = act(observations)
         if not all(np.isfinite(values).all() for values in actions):
-            raise ValueError(f"the controller returned a NaN at row {step}: look at its inputs or its weights.")
+            raise ValueError(f"the controller returned a NaN at row {first + step}: look at its inputs or its weights.")
         observations, *_ = env.step(actions)
         step += 1
         if progress and (step % STEPS_BETWEEN_LINES == 0 or step == steps):
             _say(step, steps)
     return collect(env)
+
+
+def _begin(env: Any) -> None:
+    """Stand at the first row. Every reset draws other noise for the cars on the road, so a fresh one is kept."""
+    if env.episode_tracker.episode < 0 or env.time_step > 0:
+        env.reset()
 
 
 def _say(step: int, steps: int) -> None:
@@ -136,7 +145,7 @@ def collect(env: Any) -> Trajectory:
         chargers=table([charger.electricity_consumption for charger in chargers]),
         car_soc=table([car.battery.soc for car in env.electric_vehicles]),
         appliances=table([appliance.electricity_consumption for appliance in appliances]),
-        started=table([_started(appliance, first, hours, env.time_steps) for appliance in appliances]).astype(np.int64),
+        started=table([_started(each, first, hours, env.time_steps) for each in appliances]).astype(np.int64),
         start=first,
     )
 
