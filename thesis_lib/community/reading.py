@@ -62,7 +62,7 @@ class Reading:
 
     ``storage`` holds per-storage constants (N,): capacity kWh, nominal power kW, minimum and initial SOC, what
     standby keeps per step, degradation coefficient; ``power_curve`` and ``efficiency_curve`` are lists of arrays
-    (2, points). ``blocks`` are exogenous float series (T, n) by name, ``indices`` integer series (T, n); see ``Community.read``.
+    (2, points). ``blocks`` are exogenous float series (T, n) by name, ``indices`` integer series (T, n).
     """
 
     seconds: float
@@ -158,6 +158,8 @@ def refuse_unmodelled(env: Any) -> None:
             if not action.startswith(known):
                 refuse(b.name, f"the action {action}")
         for c in b.electric_vehicle_chargers or []:
+            if f"electric_vehicle_storage_{c.charger_id}" not in b.active_actions:
+                refuse(c.charger_id, "a charger without an active action")
             if c.charge_efficiency_curve is not None or c.discharge_efficiency_curve is not None:
                 refuse(c.charger_id, "a charger efficiency curve")
         if not isinstance(b.electrical_storage.time_step_ratio, np.floating):
