@@ -1,0 +1,79 @@
+# Every target does its own set-up; a second call finds it done. `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= 2
+WORKERS ?= 2
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The official edition of the data, where it lies beside the checkout; otherwise the library looks for it.
+ifneq ($(wildcard ../shared/datasets/.),)
+CITYLEARN_DATASETS ?= $(abspath ../shared/datasets)
+endif
+ifdef CITYLEARN_DATASETS
+export CITYLEARN_DATASETS
+endif
+# One thread per process: the pipeline and the tests run several processes at once.
+export OMP_NUM_THREADS ?= 1
+export JUPYTER_PLATFORM_DIRS = 1
+export MPLBACKEND = Agg
+
+SNAKEMAKE = $(BIN)/python -m snakemake --workflow-profile profiles/local --cores $(CORES)
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+NOTEBOOKS = $(wildcard notebooks/*.ipynb)
+NBMAKE = --nbmake --nbmake-timeout=600
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quick thesis test test-fast test-slow lint sync lab benchmark lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+setup: $(STAMP)  ## make .venv with the pinned packages
+
+# The lock first: it holds all that the CPU build of torch needs, so that pip then adds torch alone. pip would
+# warn that CityLearn's declared dependencies are not met; they are out of date (see requirements-nodeps.txt).
+$(STAMP): requirements.lock requirements-torch.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed: make PYTHON=python3.11 setup')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-warn-conflicts -r requirements-torch.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+quick: $(STAMP)  ## data, training and comparison in minutes: results/quick, figures/quick
+	$(SNAKEMAKE) --config profile=quick
+
+thesis: $(STAMP)  ## the thesis' own run: results/thesis, figures/thesis (hours; resumes where it stopped)
+	$(SNAKEMAKE) --config profile=thesis
+
+test: $(STAMP)  ## every test, and every notebook at mock size
+	$(PYTEST) $(if $(NOTEBOOKS),$(NBMAKE) $(NOTEBOOKS)) tests
+
+test-fast: $(STAMP)  ## the tests without the slow ones and the notebooks
+	$(PYTEST) -m "not slow" tests
+
+test-slow: $(STAMP)  ## the slow tests only (the full year beside CityLearn)
+	$(PYTEST) -m slow tests
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/python -m ruff check thesis_lib tests notebooks/scripts
+	$(BIN)/python -m mypy
+
+sync: $(STAMP)  ## write notebooks/*.ipynb anew from notebooks/scripts/*.py, the source of truth
+	$(BIN)/python -m thesis_lib.notebooks sync
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(BIN)/python -m jupyterlab --notebook-dir notebooks
+
+benchmark: $(STAMP)  ## speed, as ratios measured in the same run
+	@for file in benchmarks/*.py; do OMP_NUM_THREADS=$(CORES) $(BIN)/python $$file || exit 1; done
+
+lock: $(STAMP)  ## compile requirements.lock anew (UPGRADE=--upgrade for the newest versions)
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(UPGRADE) \
+		--output-file requirements.lock pyproject.toml
+	cat requirements-nodeps.txt >> requirements.lock
+
+clean:  ## remove the environment and all that git ignores, except checkpoints and cached data
+	git clean -fdX --exclude='!checkpoints' --exclude='!.cache'

@@ -1,0 +1,108 @@
+"""Profiles: the same keys everywhere, and one line for whatever cannot be used."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from thesis_lib import paths
+from thesis_lib.config import Config, ConfigError, load_config
+
+PROFILES = sorted(file.stem for file in paths.configs().glob("*.yaml"))
+
+
+def leaves(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and key != "variants":
+            found |= leaves(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def raw(profile: str) -> dict[str, Any]:
+    return yaml.safe_load((paths.configs() / f"{profile}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_load_and_differ_in_numbers_only(profile):
+    config = load_config(profile)
+    assert config.profile == profile
+    own, quick = leaves(raw(profile)), leaves(raw("quick"))
+    assert list(own) == list(quick)
+    texts = {key for key, value in own.items() if isinstance(value, str) and value != quick[key]}
+    assert texts <= {"profile", "edition"}
+    assert config.controllers == load_config("quick").controllers
+    for variant in config.variants:
+        assert config.train_for(variant).keys() == config.train.keys()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_key_has_its_comment(profile):
+    before = ""
+    for line in (paths.configs() / f"{profile}.yaml").read_text(encoding="utf-8").splitlines():
+        if re.match(r"\s*[a-z_]+:", line):
+            assert "#" in line or before.startswith("#"), line
+        before = line.strip()
+
+
+def test_the_thesis_needs_the_official_edition():
+    assert load_config("thesis").edition == "official"
+    assert load_config("thesis").seeds == list(range(10))
+    assert {"broadcast", "none"} <= load_config("thesis").variants.keys()
+
+
+def test_overrides_replace_values_and_keep_the_rest_of_train():
+    config = load_config("quick", seeds=[3, 4], train={"minutes": 0.1})
+    assert config.seeds == [3, 4]
+    assert config.train == load_config("quick").train | {"minutes": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"sedes": [1]}, "unknown key 'sedes'; allowed are profile, edition"),
+        ({"edition": "oficial"}, "key 'edition'"),
+        ({"seeds": []}, "key 'seeds'"),
+        ({"seeds": [1, 1]}, "once only"),
+        ({"seeds": [-1]}, "key 'seeds.0'"),
+        ({"device": "gpu"}, "key 'device'"),
+        ({"threads": 0}, "key 'threads'"),
+        ({"train": {"minuts": 1}}, "unknown key 'train.minuts'; allowed are rollout_horizon"),
+        ({"variants": {"mine": {"coordinatoin": "none"}}}, "unknown key 'coordinatoin'"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(overrides, says):
+    with pytest.raises(ConfigError) as caught:
+        load_config("quick", **overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("[1, 2]", "must hold keys"), ("a: [", "no valid YAML"), ("profile: x", "is missing")],
+)
+def test_a_broken_file_is_told_in_one_line(tmp_path, text, says):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_config(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_profile_or_variant_names_the_known_ones():
+    with pytest.raises(ConfigError, match="no profile 'quik'; allowed are quick"):
+        load_config("quik")
+    with pytest.raises(ConfigError, match="no variant 'loud'; allowed are broadcast"):
+        load_config("quick").train_for("loud")
+
+
+def test_a_config_cannot_be_changed_behind_its_back():
+    with pytest.raises(ValueError):
+        load_config("quick").seeds = [1]
+    assert set(Config.model_fields) == set(raw("quick"))

@@ -1,0 +1,234 @@
+"""Every figure draws from a tiny frame in both languages, says its units, and saves the same bytes twice."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from thesis_lib import paths
+from thesis_lib.analysis import figures, labels, tables
+from thesis_lib.community import kpis as measured
+
+CONTROLLERS = [
+    ("charge_on_arrival", "default", 1.3),
+    ("business_as_usual", "default", 1.0),
+    ("rule", "default", 0.87),
+    ("random", "default", 0.6),
+    ("cooperative_maddpg", "broadcast", 0.75),
+    ("cooperative_maddpg", "none", 0.8),
+]
+HOURS = 24 * 14
+
+
+@pytest.fixture(autouse=True)
+def style(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    figures.use_style()
+    labels.use("en")
+    yield
+    labels.use("en")
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def kpis() -> pd.DataFrame:
+    """A long table as runs leave it: two engines, all splits, three seeds of the learner."""
+    base = {"cost": 2500.0, "emissions": 2300.0, "ramping": 9000.0, "daily_peak": 47.0, "import": 14000.0}
+    lines = []
+    for controller, variant, factor in CONTROLLERS:
+        for seed in range(3 if controller == "cooperative_maddpg" else 1):
+            share = factor + 0.01 * seed
+            met = 0.5 if controller == "random" else 0.997
+            values = {name: value * share for name, value in base.items()}
+            values |= {"composite_vs_bau": share, "ev_departures_met": met, "appliance_cycles_served": 1.0}
+            for split in ("train", "validation", "test", "year"):
+                for engine, error in (("citylearn", 0.0), ("model", 1e-7)):
+                    for name, value in values.items():
+                        where = ("official", controller, variant, seed, split, name)
+                        lines.append((*where, value * (1 + error), measured.UNITS[name], engine))
+    columns = ["edition", "controller", "variant", "seed", "split", "kpi", "value", "unit", "engine"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+@pytest.fixture(scope="module")
+def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
+    """The arguments of each figure."""
+    random = np.random.default_rng(0)
+    rows = np.arange(HOURS)
+    sun = np.clip(np.sin((rows % 24 - 6) / 12 * np.pi), 0, None)
+    context = pd.DataFrame(
+        {"load": 20.0, "pv": 40 * sun, "price": 0.2 + 0.05 * (rows % 5), "carbon": 0.1 + 0.02 * (rows % 7)},
+        index=pd.RangeIndex(HOURS, name="row"),
+    )
+    hourly = pd.concat(
+        pd.DataFrame(
+            {
+                "controller": controller,
+                "variant": variant,
+                "seed": seed,
+                "row": rows,
+                "net": factor * (20 - 40 * sun) + random.normal(0, 1, HOURS),
+            }
+        )
+        for controller, variant, factor in CONTROLLERS
+        for seed in range(2 if controller == "cooperative_maddpg" else 1)
+    )
+    flows = context.assign(
+        battery=np.where(sun > 0, 2.0, -1.0), chargers=3.0, appliances=0.0, battery_soc=0.5, car_soc=0.8
+    )
+    flows["net"] = flows["load"] - flows["pv"] + flows["battery"] + flows["chargers"]
+    departures = pd.concat(
+        pd.DataFrame(
+            {
+                "controller": controller,
+                "variant": variant,
+                "seed": 0,
+                "soc": [0.9, 0.7, 0.85],
+                "required": [0.9, 0.8, 0.8],
+                "feasible": [True, True, False],
+            }
+        )
+        for controller, variant, _ in CONTROLLERS[1:]
+    )
+    homes = pd.DataFrame(
+        [(c, v, f"Building_{h}", factor * (100 + h)) for c, v, factor in CONTROLLERS for h in range(1, 18)],
+        columns=["controller", "variant", "home", "value"],
+    )
+    log = pd.DataFrame(
+        {
+            "seed": [0, 0, 0, 1, 1, 1],
+            "seconds": [0.0, 30.0, 60.0] * 2,
+            "update": [0, 10, 20] * 2,
+            "actor_loss": [2.0, 1.5, 1.2, 2.1, 1.6, 1.3],
+            "composite": [1.1, np.nan, 0.8213, 1.2, np.nan, 0.9],
+        }
+    )
+    blocks = [(0, 24 * 7), (24 * 7, 24 * 14)]
+    return {
+        "kpi_bars": (kpis,),
+        "composite_by_split": (kpis,),
+        "engine_distance": (kpis,),
+        "learning_curves": (log, {"rule": 0.87}),
+        "mean_day": (hourly, context),
+        "load_duration": (hourly,),
+        "hard_week": (hourly, context, blocks),
+        "policy_day": (flows, 1),
+        "price_response": (hourly, context),
+        "departure_margins": (departures,),
+        "home_heatmap": (homes,),
+    }
+
+
+@pytest.mark.parametrize("language", labels.LANGUAGES)
+@pytest.mark.parametrize("name", sorted(figures.CAPTIONS))
+def test_figure_draws_labels_and_saves_the_same_twice(name: str, language: str, frames) -> None:
+    labels.use(language)
+    fig = getattr(figures, name)(*frames[name])
+    assert fig.get_size_inches()[0] == pytest.approx(figures.TEXT_WIDTH)
+    fig.canvas.draw()
+    shared_y = " ".join(ax.get_ylabel() for ax in fig.axes) + (fig.get_supylabel() or "")
+    shared_x = " ".join(ax.get_xlabel() for ax in fig.axes)
+    if name != "composite_by_split":  # names of splits there
+        assert re.search(r"\(.+\)", shared_x.replace("\n", " ")), "no unit on the x axes"
+    if name not in ("kpi_bars", "home_heatmap", "engine_distance"):  # names of controllers or KPIs there
+        assert re.search(r"\(.+\)", shared_y.replace("\n", " ")), "no unit on the y axes"
+    for ax in fig.axes:  # an axis without a label shares one with the panel beside or below it
+        bottom = not any(label.get_visible() for label in ax.get_xticklabels()) or ax.get_xlabel()
+        assert bottom or name in ("kpi_bars", "home_heatmap", "policy_day"), (
+            f"no label under a panel of {name}"
+        )
+    tight, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
+    assert tight.x0 > -0.02 and tight.x1 < width + 0.02, "text runs out of the figure"
+    assert tight.y0 > -0.02 and tight.y1 < height + 0.02, "text runs out of the figure"
+    first = figures.save(fig, name, "test")
+    bytes_once = first.read_bytes()
+    assert first.with_suffix(".png").stat().st_size > 1000
+    second = figures.save(getattr(figures, name)(*frames[name]), name, "test")
+    assert second.read_bytes() == bytes_once
+    assert sorted(p.name for p in first.parent.iterdir()) == [f"{name}.pdf", f"{name}.png"]
+
+
+@pytest.mark.parametrize("language", labels.LANGUAGES)
+def test_captions_hold_the_numbers_of_the_data(language: str, frames) -> None:
+    labels.use(language)
+    comma = "," if language == "es" else "."
+    texts = {name: figures.caption(name, *arguments) for name, arguments in frames.items()}
+    assert f"0{comma}821" in texts["learning_curves"] and f"0{comma}870" in texts["learning_curves"]
+    assert f"0{comma}760 ± 0{comma}025" in texts["kpi_bars"]  # mean of three seeds and its t interval
+    assert labels.controller("random") in texts["kpi_bars"]  # fails the gate
+    assert f"1{comma}0e−7" in texts["engine_distance"]
+    assert "1 de 2" in texts["departure_margins"] or "1 of 2" in texts["departure_margins"]
+    assert ("+30" if language == "es" else "+30%") in texts["home_heatmap"]
+    peak = frames["load_duration"][0].query("controller == 'business_as_usual'")["net"].max()
+    assert labels.number(peak, 1) in texts["load_duration"]
+    for text in texts.values():
+        assert "{" not in text and "nan" not in text and text.endswith(".")
+
+
+def test_deterministic_controllers_get_no_interval(kpis: pd.DataFrame) -> None:
+    rows = tables.summary(tables.select(kpis, split="test", engine="citylearn"))
+    assert rows[rows["controller"] == "rule"]["half"].isna().all()
+    assert rows[rows["controller"] == "cooperative_maddpg"]["half"].notna().all()
+
+
+def test_every_label_is_in_both_languages_with_the_same_fields() -> None:
+    fields = [
+        {name for _, name, _, _ in string.Formatter().parse(text) if name}
+        for pair in labels.TEXT.values()
+        for text in pair
+    ]
+    assert all(len(pair) == 2 and all(pair) for pair in labels.TEXT.values())
+    assert [a - {"space"} for a in fields[::2]] == [b - {"space"} for b in fields[1::2]]
+    assert all(f"kpi.{name}" in labels.TEXT for name in measured.UNITS)
+    assert all(f"split.{name}" in labels.TEXT for name in (*measured.SPLITS, "year"))
+
+
+def test_numbers_follow_the_language() -> None:
+    assert labels.number(-1234.5, 1) == "−1,234.5"
+    labels.use("es")
+    assert labels.number(-1234.5, 1) == "−1234,5"
+    assert labels.number(30836, 0) == "30\u202f836"
+    assert labels.percent(0.873, 1) == "87,3\u202f%"
+    assert labels.Numbers().format_ticks([0.1, 0.25]) == ["0,10", "0,25"]
+    assert labels.number(-0.0001, 2) == "0,00"
+    assert labels.day(0).startswith("1") and labels.day(0).endswith("ago")
+
+
+def test_wrong_asks_are_told_in_one_line(frames) -> None:
+    for call in (
+        lambda: labels.use("fr"),
+        lambda: labels.t("no.such"),
+        lambda: labels.t("caption.peak"),
+        lambda: figures.caption("no_such"),
+        lambda: figures.hardest(frames["load_duration"][0], [(9000, 9100)]),
+    ):
+        with pytest.raises(ValueError) as told:
+            call()
+        assert "\n" not in str(told.value)
+    assert labels.language() == "en"
+
+
+def test_a_failed_save_leaves_the_good_figure(frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = figures.save(figures.load_duration(*frames["load_duration"]), "one", "test")
+    before = good.read_bytes()
+    fig = figures.load_duration(*frames["load_duration"])
+
+    def broken(target, **_: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(fig, "savefig", broken)
+    with pytest.raises(OSError):
+        figures.save(fig, "one", "test")
+    assert good.read_bytes() == before
+    assert sorted(p.name for p in good.parent.iterdir()) == ["one.pdf", "one.png"]

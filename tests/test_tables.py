@@ -1,0 +1,111 @@
+"""Tables keep plain numbers in their CSV and words only in the .tex, and never mix what must not be mixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from thesis_lib import paths
+from thesis_lib.analysis import labels, tables
+
+VALUES = {"business_as_usual": [1.0], "random": [0.6], "cooperative_maddpg": [0.74, 0.76, 0.81]}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    labels.use("en")
+    yield
+    labels.use("en")
+
+
+@pytest.fixture
+def kpis() -> pd.DataFrame:
+    lines = []
+    for controller, values in VALUES.items():
+        for seed, value in enumerate(values):
+            for name, base in (("cost", 2500.0), ("daily_peak", 47.0), ("composite_vs_bau", 1.0)):
+                lines.append((controller, seed, name, base * value))
+            lines.append((controller, seed, "ev_departures_met", 0.4 if controller == "random" else 0.997))
+            lines.append((controller, seed, "appliance_cycles_served", np.nan))
+    table = pd.DataFrame(lines, columns=["controller", "seed", "kpi", "value"])
+    table = table.assign(edition="official", variant="default", split="test", unit="1", engine="citylearn")
+    return pd.concat([table, table.assign(engine="model", value=table["value"] * (1 + 1e-7))])
+
+
+def test_main_table_puts_the_failing_apart_and_spreads_only_over_seeds(kpis: pd.DataFrame) -> None:
+    table = tables.controllers(kpis)
+    assert list(table["controller"]) == ["business_as_usual", "cooperative_maddpg", "random"]
+    assert list(table["gate"]) == [True, True, False]
+    learner = table.set_index("controller").loc["cooperative_maddpg"]
+    values = VALUES["cooperative_maddpg"]
+    assert learner["seeds"] == 3
+    assert learner["composite_vs_bau"] == pytest.approx(np.mean(values))
+    half = stats.t.ppf(0.975, 2) * np.std(values, ddof=1) / np.sqrt(3)
+    assert learner["composite_vs_bau_half"] == pytest.approx(half)
+    assert np.isnan(table.set_index("controller").loc["business_as_usual", "cost_half"])
+
+
+def test_ratios_are_over_business_as_usual(kpis: pd.DataFrame) -> None:
+    table = tables.controllers(kpis, over_bau=True).set_index("controller")
+    assert table.loc["business_as_usual", "cost_vs_bau"] == 1
+    assert table.loc["random", "daily_peak_vs_bau"] == pytest.approx(0.6)
+    assert not any(str(column).startswith("ev_departures") for column in table)
+
+
+def test_one_failing_seed_fails_the_gate(kpis: pd.DataFrame) -> None:
+    rows = tables.select(kpis, split="test", engine="citylearn").copy()
+    worst = (rows["controller"] == "cooperative_maddpg") & (rows["seed"] == 2)
+    rows.loc[worst & (rows["kpi"] == "ev_departures_met"), "value"] = 0.98
+    assert not tables.gate(rows).loc[("cooperative_maddpg", "default"), "passes"]
+    rows.loc[worst & (rows["kpi"] == "ev_departures_met"), "value"] = 0.997
+    rows.loc[worst & (rows["kpi"] == "appliance_cycles_served"), "value"] = 0.9
+    assert not tables.gate(rows).loc[("cooperative_maddpg", "default"), "passes"]
+
+
+def test_engines_are_compared_on_the_same_seeds(kpis: pd.DataFrame) -> None:
+    table = tables.engines(kpis)
+    assert table["distance"].dropna().max() == pytest.approx(1e-7, rel=1e-3)
+
+
+@pytest.mark.parametrize("language", labels.LANGUAGES)
+def test_saved_tables_round_trip(kpis: pd.DataFrame, language: str) -> None:
+    labels.use(language)
+    table = tables.controllers(kpis)
+    csv = tables.save(table, "main", "test", tables.caption("main", split="test"), "tab:main")
+    assert csv == paths.results("test") / "tables" / "main.csv"
+    pd.testing.assert_frame_equal(pd.read_csv(csv), table, check_dtype=False)
+    tex = csv.with_suffix(".tex").read_text(encoding="utf-8")
+    assert tex.count(r"\midrule") == 2 and r"\toprule" in tex and r"\label{tab:main}" in tex
+    cell = r"0,770 $\pm$ 0,090" if language == "es" else r"0.770 $\pm$ 0.090"
+    assert cell in tex
+    assert labels.controller("business_as_usual") in tex
+    assert labels.t("table.controller") in tex and r"\texteuro{}" in tex
+    assert tex.index(labels.controller("random")) > tex.index(labels.controller("cooperative_maddpg"))
+    assert all(ord(letter) < 0x2000 for letter in tex), "a sign that plain LaTeX cannot set"
+    first = tex
+    tables.save(table, "main", "test", tables.caption("main", split="test"), "tab:main")
+    assert csv.with_suffix(".tex").read_text(encoding="utf-8") == first
+    assert sorted(p.name for p in csv.parent.iterdir()) == ["main.csv", "main.tex"]
+
+
+def test_mixing_is_refused_in_one_line(kpis: pd.DataFrame) -> None:
+    both = pd.concat([kpis, kpis.assign(edition="offline")])
+    for call in (
+        lambda: tables.controllers(both),
+        lambda: tables.select(kpis),
+        lambda: tables.select(kpis, split="tests"),
+        lambda: tables.relative(kpis[kpis["controller"] == "random"]),
+    ):
+        with pytest.raises(ValueError) as told:
+            call()
+        assert "\n" not in str(told.value)
+
+
+def test_latex_escapes_what_it_must() -> None:
+    assert tables.latex("a_b & 5 % of {x}") == r"a\_b \& 5 \% of \{x\}"
+    assert tables.latex("−1 ± 2 €") == r"$-$1 $\pm$ 2 \texteuro{}"

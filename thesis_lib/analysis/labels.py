@@ -1,0 +1,474 @@
+"""Every word that a figure, a table or a caption prints, in Spanish and in English, behind one switch.
+
+``labels.use("es")`` once, then ``labels.t("axis.hour")``: no other file contains a word for the reader.
+Keys are grouped by a prefix: ``kpi.``, ``controller.``, ``variant.``, ``split.``, ``engine.``, ``axis.``,
+``legend.``, ``table.``, ``title.`` and ``caption.``. Numbers follow the language too (``number``): Spanish
+writes a decimal comma and a thin space between thousands, English a point and a comma.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+
+from matplotlib.ticker import Formatter
+
+LANGUAGES = ("es", "en")
+FIRST_DAY = dt.date(2024, 8, 1)  # row 0 of the data
+SPACE = "\u202f"  # narrow and unbreakable, between a number and its unit
+_language = "en"
+
+# key: (Spanish, English)
+TEXT: dict[str, tuple[str, str]] = {
+    # what is measured
+    "kpi.cost": ("Coste", "Cost"),
+    "kpi.emissions": ("Emisiones", "Emissions"),
+    "kpi.import": ("Importación", "Import"),
+    "kpi.ramping": ("Rampas", "Ramping"),
+    "kpi.daily_peak": ("Pico diario", "Daily peak"),
+    "kpi.load_factor_penalty": ("1 − factor de carga", "1 − load factor"),
+    "kpi.load_factor_penalty_median": ("1 − factor de carga (mediana)", "1 − load factor (median)"),
+    "kpi.annual_peak": ("Pico anual", "Annual peak"),
+    "kpi.self_consumption": ("Autoconsumo", "Self-consumption"),
+    "kpi.battery_cycles": ("Ciclos de batería", "Battery cycles"),
+    "kpi.ev_departures_met": ("Salidas atendidas", "Departures met"),
+    "kpi.ev_departures_met_causal": ("Salidas atendidas (causal)", "Departures met (causal)"),
+    "kpi.appliance_cycles_served": ("Ciclos servidos", "Cycles served"),
+    "kpi.ev_departures_count": ("Salidas", "Departures"),
+    "kpi.ev_departures_met_count": ("Salidas atendidas (n.º)", "Departures met (count)"),
+    "kpi.ev_departures_feasible_count": ("Salidas viables", "Feasible departures"),
+    "kpi.ev_departures_met_causal_count": (
+        "Salidas atendidas (causal, n.º)",
+        "Departures met (causal, count)",
+    ),
+    "kpi.ev_departures_feasible_causal_count": ("Salidas viables (causal)", "Feasible departures (causal)"),
+    "kpi.appliance_cycles_served_count": ("Ciclos servidos (n.º)", "Cycles served (count)"),
+    "kpi.appliance_cycles_due_count": ("Ciclos debidos", "Cycles due"),
+    "kpi.composite_vs_bau": ("Compuesto", "Composite"),
+    # who decides
+    "controller.charge_on_arrival": ("Carga al llegar", "Charge on arrival"),
+    "controller.business_as_usual": ("Práctica habitual (BAU)", "Business as usual (BAU)"),
+    "controller.rule": ("Regla de reparto", "Spread rule"),
+    "controller.random": ("Aleatorio", "Random"),
+    "controller.independent_td3": ("TD3 independiente", "Independent TD3"),
+    "controller.independent_sac": ("SAC independiente", "Independent SAC"),
+    "controller.marlisa": ("MARLISA", "MARLISA"),
+    "controller.mpc_forecast": ("MPC con pronóstico", "MPC, forecast"),
+    "controller.mpc_perfect": ("MPC perfecto", "MPC, perfect"),
+    "controller.optimum": ("Óptimo", "Optimum"),
+    "controller.maddpg": ("MADDPG", "MADDPG"),
+    "controller.cooperative_maddpg": ("MADDPG cooperativo", "Cooperative MADDPG"),
+    "variant.broadcast": ("difusión", "broadcast"),
+    "variant.none": ("local", "local"),
+    "variant.attention": ("atención", "attention"),
+    "variant.mean_field": ("campo medio", "mean field"),
+    # where and when it is measured
+    "split.train": ("Entrenamiento", "Training"),
+    "split.validation": ("Validación", "Validation"),
+    "split.test": ("Prueba", "Test"),
+    "split.year": ("Año", "Year"),
+    "engine.citylearn": ("CityLearn", "CityLearn"),
+    "engine.model": ("Modelo rápido", "Fast model"),
+    "edition.official": ("oficial", "official"),
+    "edition.offline": ("sin conexión", "offline"),
+    # axes and legends
+    "axis.hour": ("Hora del día", "Hour of day"),
+    "axis.date": ("Fecha", "Date"),
+    "axis.net": ("Neto del distrito", "District net"),
+    "axis.energy": ("Energía", "Energy"),
+    "axis.price": ("Precio", "Price"),
+    "axis.carbon": ("Intensidad de carbono", "Carbon intensity"),
+    "axis.split": ("Parte del año", "Part of the year"),
+    "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
+    "axis.updates": ("Actualizaciones", "Updates"),
+    "axis.loss": ("Pérdida del actor", "Actor loss"),
+    "axis.validation": ("Compuesto en validación", "Validation composite"),
+    "axis.hours_share": ("Parte de las horas", "Share of hours"),
+    "axis.hours_rank": ("Horas más altas, en orden", "Highest hours, in order"),
+    "axis.margin": ("SOC a la salida − requerido", "SOC at departure − required"),
+    "axis.departures": ("Salidas", "Departures"),
+    "axis.home": ("Vivienda", "Home"),
+    "axis.distance": ("Diferencia relativa", "Relative difference"),
+    "axis.soc": ("Estado de carga (SOC)", "State of charge (SOC)"),
+    "axis.over_bau": ("Sobre BAU", "Over BAU"),
+    "axis.day_starts": ("cada marca, 0:00 h", "ticks at 0:00"),
+    "axis.soc_short": ("SOC medio", "Mean SOC"),
+    "axis.carbon_short": ("Carbono", "Carbon"),
+    "axis.change": ("cambio frente a BAU", "change against BAU"),
+    "unit.points": ("puntos", "points"),
+    "unit.number": ("número", "number"),
+    "weeks.train": ("semanas de entrenamiento", "training weeks"),
+    "weeks.validation": ("semanas de validación", "validation weeks"),
+    "weeks.test": ("semanas de prueba", "test weeks"),
+    "weeks.year": ("año entero", "whole year"),
+    "legend.missed": ("sin atender {missed} de {all}", "{missed} of {all} missed"),
+    "legend.load": ("Demanda", "Load"),
+    "legend.pv": ("Fotovoltaica", "PV"),
+    "legend.price": ("Precio", "Price"),
+    "legend.carbon": ("Carbono", "Carbon"),
+    "legend.battery": ("Baterías", "Batteries"),
+    "legend.chargers": ("Coches", "Cars"),
+    "legend.appliances": ("Electrodoméstico", "Appliance"),
+    "legend.net": ("Neto", "Net"),
+    "legend.car_soc": ("Coches conectados", "Connected cars"),
+    # months, for dates
+    "month.1": ("ene", "Jan"),
+    "month.2": ("feb", "Feb"),
+    "month.3": ("mar", "Mar"),
+    "month.4": ("abr", "Apr"),
+    "month.5": ("may", "May"),
+    "month.6": ("jun", "Jun"),
+    "month.7": ("jul", "Jul"),
+    "month.8": ("ago", "Aug"),
+    "month.9": ("sep", "Sep"),
+    "month.10": ("oct", "Oct"),
+    "month.11": ("nov", "Nov"),
+    "month.12": ("dic", "Dec"),
+    # table headings
+    "table.controller": ("Controlador", "Controller"),
+    "table.variant": ("Variante", "Variant"),
+    "table.seed": ("Semilla", "Seed"),
+    "table.seeds": ("Semillas", "Seeds"),
+    "table.split": ("Parte", "Split"),
+    "table.engine": ("Motor", "Engine"),
+    "table.edition": ("Edición", "Edition"),
+    "table.kpi": ("Indicador", "KPI"),
+    "table.value": ("Valor", "Value"),
+    "table.unit": ("Unidad", "Unit"),
+    "table.gate": ("Servicio", "Service"),
+    "table.model": ("Modelo rápido", "Fast model"),
+    "table.citylearn": ("CityLearn", "CityLearn"),
+    "table.distance": ("Diferencia relativa", "Relative difference"),
+    "table.home": ("Vivienda", "Home"),
+    "table.parameter": ("Parámetro", "Parameter"),
+    "table.meaning": ("Significado", "Meaning"),
+    "table.observations": ("Observaciones", "Observations"),
+    "table.actions": ("Acciones", "Actions"),
+    "table.battery": ("Batería (kWh)", "Battery (kWh)"),
+    "table.chargers": ("Cargadores", "Chargers"),
+    "table.appliances": ("Electrodomésticos", "Appliances"),
+    "gate.pass": ("sí", "yes"),
+    "gate.fail": ("NO", "NO"),
+    "word.and": ("y", "and"),
+    "word.yes": ("sí", "yes"),
+    "word.no": ("no", "no"),
+    # captions: their numbers come from the frames the figure was drawn from
+    "caption.kpi_bars": (
+        (
+            "Indicadores de cada controlador sobre los de la práctica habitual (BAU = 1; menos es mejor), "
+            "{split}, {engine}, edición {edition}. {best}{spread}{failing}"
+        ),
+        (
+            "KPIs of each controller over those of business as usual (BAU = 1; lower is better), "
+            "{split}, {engine}, {edition} edition. {best}{spread}{failing}"
+        ),
+    ),
+    "caption.best": (
+        "El menor compuesto entre los que cumplen el servicio es el de {controller}: {value}.",
+        "The lowest composite among those that pass the service gate is that of {controller}: {value}.",
+    ),
+    "caption.spread": (
+        " Cada punto es una semilla; los bigotes, el intervalo t del 95{space}% entre semillas ({seeds}).",
+        " Each point is a seed; whiskers are the 95% t interval over seeds ({seeds}).",
+    ),
+    "caption.failing": (
+        " † Por debajo del servicio exigido (salidas atendidas ≥ {gate}, todos los ciclos): {controllers}.",
+        " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
+    ),
+    "caption.composite_by_split": (
+        (
+            "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a "
+            "{last}: {gaps}."
+        ),
+        (
+            "Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to "
+            "{last}: {gaps}."
+        ),
+    ),
+    "caption.learning_curves": (
+        (
+            "Curvas de aprendizaje de {seeds} semilla(s): pérdida del actor y compuesto en las semanas de "
+            "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación "
+            "es {best}, "
+            "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}."
+        ),
+        (
+            "Learning curves of {seeds} seed(s): actor loss and composite on the validation weeks, against "
+            "time and updates. The best validation composite is {best}, after {minutes} min and "
+            "{updates} updates. Horizontal lines: {references}."
+        ),
+    ),
+    "caption.mean_day": (
+        (
+            "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no "
+            "controlada, "
+            "la fotovoltaica y el precio. Máximo del día medio: {peaks}."
+        ),
+        (
+            "Mean day of the district ({days} days): net consumption by controller, with the "
+            "uncontrolled load, "
+            "PV and the price. Highest hour of the mean day: {peaks}."
+        ),
+    ),
+    "caption.load_duration": (
+        (
+            "Curva de duración del consumo neto del distrito ({hours} horas) y sus {top} horas más altas. "
+            "Máximo: {peaks}."
+        ),
+        (
+            "Load duration curve of the district's net consumption ({hours} hours) and its {top} "
+            "highest hours. "
+            "Maximum: {peaks}."
+        ),
+    ),
+    "caption.hard_week": (
+        (
+            "La semana más dura: del {start} al {end}, la de mayor pico de BAU entre las mostradas. "
+            "Pico de la semana: {peaks}."
+        ),
+        (
+            "The hard week: {start} to {end}, the one with BAU's highest peak among those considered. "
+            "Peak of the week: {peaks}."
+        ),
+    ),
+    "caption.peak": ("{controller} {peak}{space}kW", "{controller} {peak}{space}kW"),
+    "caption.departure_margins": (
+        (
+            "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de "
+            "la tolerancia "
+            "de {tolerance} puntos quedan: {missed}."
+        ),
+        (
+            "Charge margin at feasible departures: SOC on leaving minus the required one. Below the "
+            "tolerance of "
+            "{tolerance} points: {missed}."
+        ),
+    ),
+    "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
+    "caption.home_heatmap": (
+        "Cambio de cada vivienda frente a BAU en {kpi}. {spread}.",
+        "Change of each home against BAU in {kpi}. {spread}.",
+    ),
+    "caption.home_spread": (
+        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home})",
+        "{controller}: from {low} (home {low_home}) to {high} (home {high_home})",
+    ),
+    "caption.price_response": (
+        (
+            "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del "
+            "decil más barato "
+            "al más caro: {price}."
+        ),
+        (
+            "Mean district net consumption by decile of price and of carbon intensity. From the cheapest "
+            "decile to the dearest: {price}."
+        ),
+    ),
+    "caption.response": (
+        "{controller} {low} → {high}{space}kWh/h",
+        "{controller} {low} → {high}{space}kWh/h",
+    ),
+    "caption.engine_distance": (
+        (
+            "Distancia entre el modelo rápido y CityLearn, por indicador ({split}). La mayor es {worst} "
+            "({kpi}, {controller}). La línea marca {bar}, lo exigido."
+        ),
+        (
+            "Distance between the fast model and CityLearn, by KPI ({split}). The largest is {worst} "
+            "({kpi}, {controller}). The line marks {bar}, the bar set."
+        ),
+    ),
+    "caption.policy_day": (
+        (
+            "Un día de la política, el {date}: energía por hora del distrito, estado de carga y precio. El "
+            "mayor consumo neto es {peak}{space}kWh a las {hour}{space}h; las baterías cargan "
+            "{charged}{space}kWh y los coches reciben {cars}{space}kWh."
+        ),
+        (
+            "A day of the policy, {date}: hourly energy of the district, state of charge and price. "
+            "The highest net consumption is {peak}{space}kWh at hour {hour}; batteries charge "
+            "{charged}{space}kWh and cars receive {cars}{space}kWh."
+        ),
+    ),
+    "caption.main": (
+        (
+            "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t "
+            "del 95{space}% "
+            "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los "
+            "ciclos servidos; "
+            "los que no lo cumplen van aparte, al final."
+        ),
+        (
+            "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over "
+            "seeds where "
+            "there is more than one. Service: departures met ≥ {gate} and every cycle served; those "
+            "that fail "
+            "are listed apart, last."
+        ),
+    ),
+    "caption.relative": (
+        (
+            "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: "
+            "media ± intervalo t "
+            "del 95{space}% entre semillas donde hay más de una."
+        ),
+        (
+            "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± "
+            "95% t interval "
+            "over seeds where there is more than one."
+        ),
+    ),
+    "caption.distance": (
+        "El mismo controlador en el modelo rápido y en CityLearn ({split}).",
+        "The same controller in the fast model and in CityLearn ({split}).",
+    ),
+}
+
+
+def use(language: str) -> None:
+    """Choose the language of everything printed from here on.
+
+    Raises:
+        ValueError: the language is neither ``es`` nor ``en``.
+    """
+    global _language
+    if language not in LANGUAGES:
+        raise ValueError(f"unknown language {language!r}: use one of {', '.join(LANGUAGES)}")
+    _language = language
+
+
+def language() -> str:
+    """The language in use, ``es`` or ``en``."""
+    return _language
+
+
+def t(key: str, **values: object) -> str:
+    """The text behind a key in the language in use, with ``{name}`` fields filled from ``values``.
+
+    Numbers among the values are to be formatted beforehand with ``number``.
+
+    Raises:
+        ValueError: no such key, or a field of the text was given no value.
+    """
+    if key not in TEXT:
+        raise ValueError(f"no label {key!r}: add it to thesis_lib/analysis/labels.py in both languages")
+    text = TEXT[key][LANGUAGES.index(_language)]
+    try:
+        return text.format(space=SPACE, **values)
+    except KeyError as missing:
+        raise ValueError(f"label {key!r} needs a value for {missing}") from None
+
+
+def _choose(es: str, en: str) -> str:
+    return es if _language == "es" else en
+
+
+def number(value: float, digits: int | None = 2, *, sign: bool = False) -> str:
+    """A number as the language writes it; ``digits=None`` keeps what is significant (for axis ticks).
+
+    The minus is the typographic one; thousands are grouped from five figures on in Spanish (RAE), from
+    four in English. NaN becomes a dash.
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{abs(value):,.{digits}f}" if digits is not None else f"{abs(value):,.10g}"
+    whole, point, fraction = text.partition(".")
+    if _language == "es":
+        whole = whole.replace(",", "" if len(whole) == 5 else SPACE)
+    text = whole + (_choose(",", ".") + fraction if point else "")
+    zero = not any(digit in "123456789" for digit in text)
+    if value < 0 and not zero:
+        return "−" + text
+    return "+" + text if sign and not zero else text
+
+
+def percent(ratio: float, digits: int = 0, *, sign: bool = False) -> str:
+    """A ratio as a percentage: 0.873 -> ``87 %`` in Spanish, ``87%`` in English."""
+    return number(100 * ratio, digits, sign=sign) + _choose(SPACE + "%", "%")
+
+
+def scientific(value: float) -> str:
+    """A small figure by its order of magnitude: ``3.1e−7``; 0 stays 0."""
+    if value == 0 or math.isnan(value):
+        return number(value, 0)
+    exponent = math.floor(math.log10(abs(value)))
+    return f"{number(value / 10**exponent, 1)}e{number(exponent, 0)}"
+
+
+def interval(mean: float, half: float | None, digits: int = 2) -> str:
+    """``mean ± half`` with the digits asked for; the mean alone where there is no half width."""
+    if half is None or math.isnan(half):
+        return number(mean, digits)
+    return f"{number(mean, digits)} ± {number(half, digits)}"
+
+
+class Numbers(Formatter):
+    """Tick formatter that writes numbers as the language in use when it was made, free of any locale.
+
+    All ticks of an axis get the same number of decimals: the fewest that tell them apart.
+    """
+
+    def __init__(self) -> None:
+        self.language = _language
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        """One tick on its own, with what decimals it needs."""
+        return self.format_ticks([value])[0]
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """The texts of all ticks of an axis."""
+        decimals = 0
+        while decimals < 9 and any(abs(round(v, decimals) - v) > 1e-9 * max(1, abs(v)) for v in values):
+            decimals += 1
+        before = language()
+        use(self.language)
+        try:
+            return [number(value, decimals) for value in values]
+        finally:
+            use(before)
+
+
+UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO₂/kWh", "1": "–"}
+
+
+def day(row: int) -> str:
+    """The day of data row ``row`` (hours after 2024-08-01 00:00) as ``27 ago`` or ``27 Aug``."""
+    date = FIRST_DAY + dt.timedelta(days=int(row) // 24)
+    return f"{date.day}{SPACE}{t(f'month.{date.month}')}"
+
+
+def listing(texts: Sequence[str]) -> str:
+    """``a``, ``a and b`` or ``a; b; c``, in the language in use."""
+    return f" {t('word.and')} ".join(texts) if len(texts) <= 2 else "; ".join(texts)
+
+
+def unit(name: str) -> str:
+    """A unit of ``kpis.csv`` as printed: ``EUR`` -> €, ``kg`` -> kg CO₂, ``1`` -> – (a ratio)."""
+    return UNITS.get(str(name), str(name))
+
+
+def axis(key: str, unit_text: str) -> str:
+    """An axis label with its unit in brackets; ``unit_text`` is printed through ``unit``."""
+    return f"{t(key)} ({unit(unit_text)})"
+
+
+def kpi(name: str) -> str:
+    """A KPI's printed name."""
+    return t(f"kpi.{name}")
+
+
+def split(name: str) -> str:
+    """A split's printed name."""
+    return t(f"split.{name}")
+
+
+def controller(name: str, variant: str | None = None) -> str:
+    """A controller's printed name, with its variant in brackets unless that is ``default``."""
+    shown = t(f"controller.{name}") if f"controller.{name}" in TEXT else name.replace("_", " ")
+    if variant in (None, "", "default"):
+        return shown
+    key = f"variant.{variant}"
+    return f"{shown} ({t(key) if key in TEXT else str(variant).replace('_', ' ')})"

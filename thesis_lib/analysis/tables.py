@@ -1,0 +1,354 @@
+"""The tables of the thesis: controllers by KPI with their spread over seeds, and one way to save them.
+
+All start from the long table ``kpis.csv`` (edition, controller, variant, seed, split, kpi, value, unit,
+engine). A table never mixes editions, splits or engines: ``select`` refuses to. CSV files keep plain numbers
+(``x`` and, where seeds spread, ``x_half``, the half width of the 95 % t interval); only the .tex is words.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from thesis_lib import paths
+from thesis_lib.analysis import labels
+from thesis_lib.community.kpis import UNITS, WEIGHTS
+
+KEY = ["controller", "variant"]
+BAU = "business_as_usual"
+ORDER = [
+    "charge_on_arrival",
+    BAU,
+    "rule",
+    "random",
+    "independent_td3",
+    "independent_sac",
+    "marlisa",
+    "maddpg",
+    "cooperative_maddpg",
+    "mpc_forecast",
+    "mpc_perfect",
+    "optimum",
+]
+COMPOSITE = "composite_vs_bau"
+TERMS = list(WEIGHTS)  # the five of the composite
+SERVICE = ["ev_departures_met", "appliance_cycles_served"]
+GATE = 0.99  # least share of feasible departures met
+
+
+def select(
+    kpis: pd.DataFrame,
+    *,
+    split: str | None = None,
+    engine: str | None = None,
+    edition: str | None = None,
+) -> pd.DataFrame:
+    """The rows of one split, engine and edition; an argument left out must be unambiguous in the table.
+
+    Raises:
+        ValueError: nothing is left, or several editions, splits or engines would be mixed.
+    """
+    rows = kpis
+    for column, wanted in (("split", split), ("engine", engine), ("edition", edition)):
+        present = sorted(rows[column].unique())
+        if wanted is None and len(present) > 1:
+            raise ValueError(f"the table holds several values of {column} ({', '.join(present)}): choose one")
+        if wanted is not None:
+            rows = rows[rows[column] == wanted]
+        if rows.empty:
+            raise ValueError(f"no rows with {column} = {wanted}: present are {', '.join(present) or 'none'}")
+    return rows
+
+
+def keys(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """The (controller, variant) pairs of a frame in the order of the thesis."""
+    rank = {name: place for place, name in enumerate(ORDER)}
+    pairs = frame[KEY].drop_duplicates().itertuples(index=False, name=None)
+    return sorted(pairs, key=lambda pair: (rank.get(pair[0], len(ORDER)), pair[0]))
+
+
+def half_width(values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95) -> float:
+    """Half width of the Student-t interval of the mean over seeds; NaN for fewer than two values."""
+    sample = np.asarray(values, dtype=float)
+    sample = sample[~np.isnan(sample)]
+    if len(sample) < 2:
+        return float("nan")
+    return float(stats.t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+
+
+def relative(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each KPI over that of business as usual on the same edition, split and engine.
+
+    The composite is already relative and stays; service shares are no costs and are left out.
+
+    Raises:
+        ValueError: business as usual is missing.
+    """
+    where = ["edition", "split", "engine", "kpi"]
+    base = rows[rows["controller"] == BAU].groupby(where)["value"].mean()
+    if base.empty:
+        raise ValueError(f"no rows of {BAU}: run it first, every ratio is over its figures")
+    counts = rows["kpi"].str.endswith("_count") | rows["kpi"].str.startswith(tuple(SERVICE))
+    kept = rows[~counts].copy()
+    over = base.reindex(pd.MultiIndex.from_frame(kept[where])).to_numpy()
+    kept["value"] = np.where(kept["kpi"] == COMPOSITE, kept["value"], kept["value"] / over)
+    kept["unit"] = "1"
+    return kept
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per controller, variant and KPI: seeds, mean, half (t interval; NaN for one seed), low and high."""
+    groups = rows.groupby([*KEY, "kpi"], sort=False)["value"]
+    return groups.agg(seeds="count", mean="mean", half=half_width, low="min", high="max").reset_index()
+
+
+def gate(rows: pd.DataFrame) -> pd.DataFrame:
+    """Who serves: per controller and variant the worst seed's service shares, and ``passes``.
+
+    Passing needs every seed to meet at least ``GATE`` of the feasible departures and every appliance cycle
+    due (a split without cycles, NaN, has none to miss).
+
+    Returns:
+        Indexed by (controller, variant): ev_departures_met, appliance_cycles_served, passes.
+    """
+    service = rows[rows["kpi"].isin(SERVICE)]
+    worst = service.pivot_table(index=KEY, columns="kpi", values="value", aggfunc="min", dropna=False)
+    worst = worst.reindex(columns=SERVICE, index=pd.MultiIndex.from_tuples(keys(rows), names=KEY))
+    met, served = worst[SERVICE[0]], worst[SERVICE[1]]
+    worst["passes"] = (met >= GATE) & (served.fillna(1.0) >= 1.0)
+    return worst
+
+
+def controllers(
+    kpis: pd.DataFrame,
+    *,
+    split: str = "test",
+    engine: str = "citylearn",
+    edition: str | None = None,
+    names: Sequence[str] = (COMPOSITE, *TERMS, SERVICE[0]),
+    over_bau: bool = False,
+) -> pd.DataFrame:
+    """The main table: one row per controller and variant, one column per KPI (and ``_half`` over seeds).
+
+    Rows that fail the service gate come last. With ``over_bau`` every KPI is a ratio and its column is
+    called ``<kpi>_vs_bau``.
+
+    Returns:
+        Columns controller, variant, seeds, gate (bool), then the KPIs; units as in ``thesis_lib.community.kpis.UNITS``.
+    """
+    rows = select(kpis, split=split, engine=engine, edition=edition)
+    passes = gate(rows)["passes"]
+    shown = summary(relative(rows) if over_bau else rows).set_index([*KEY, "kpi"])
+    table = []
+    for key in keys(rows):
+        line: dict[str, object] = dict(zip(KEY, key, strict=True))
+        line["seeds"] = int(rows.set_index(KEY).loc[[key], "seed"].nunique())
+        line["gate"] = bool(passes.loc[key])
+        for name in names:
+            if (*key, name) not in shown.index:
+                continue
+            column = name if not over_bau or name == COMPOSITE else f"{name}_vs_bau"
+            line[column] = shown.loc[(*key, name), "mean"]
+            line[f"{column}_half"] = shown.loc[(*key, name), "half"]
+        table.append(line)
+    frame = pd.DataFrame(table)
+    empty = [c for c in frame.columns if str(c).endswith("_half") and not (frame[c] > 1e-12).any()]
+    frame = frame.drop(columns=empty)
+    return frame.sort_values("gate", ascending=False, kind="stable", ignore_index=True)
+
+
+def engines(
+    kpis: pd.DataFrame,
+    *,
+    split: str = "test",
+    edition: str | None = None,
+    names: Sequence[str] = (COMPOSITE, *TERMS, *SERVICE),
+) -> pd.DataFrame:
+    """The fast model beside CityLearn: controller, variant, kpi, citylearn, model, distance.
+
+    Values are means over the seeds that both engines have; distance is |model − citylearn| / |citylearn|.
+    """
+    rows = select(kpis[kpis["split"] == split], edition=edition, split=split, engine="citylearn")
+    others = select(kpis[kpis["split"] == split], edition=edition, split=split, engine="model")
+    on = [*KEY, "seed", "kpi"]
+    both = rows.merge(others, on=on, suffixes=("_citylearn", "_model"))
+    both = both[both["kpi"].isin(list(names))]
+    values = {"citylearn": ("value_citylearn", "mean"), "model": ("value_model", "mean")}
+    table = both.groupby([*KEY, "kpi"], sort=False).agg(**values).reset_index()  # type: ignore[call-overload]
+    distance = (table["model"] - table["citylearn"]).abs()
+    table["distance"] = np.where(distance == 0, 0.0, distance / table["citylearn"].abs())
+    rank = {pair: place for place, pair in enumerate(keys(table))}
+    place = table[KEY].apply(lambda row: rank[tuple(row)], axis=1)
+    kind = table["kpi"].map({name: i for i, name in enumerate(names)})
+    return (
+        table.assign(_a=place, _b=kind)
+        .sort_values(["_a", "_b"])
+        .drop(columns=["_a", "_b"])
+        .reset_index(drop=True)
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "€": r"\texteuro{}",
+    "₂": r"$_2$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "→": r"$\to$",
+    "†": r"\textdagger{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    labels.SPACE: r"\,",
+}
+
+
+_FIT = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"  # needs graphicx
+
+
+def _stacked(heading_text: str) -> str:
+    """A heading with its unit in brackets below it."""
+    name, bracket, unit = heading_text.partition(" (")
+    return rf"\shortstack[r]{{{name}\\({unit}}}" if bracket else name
+
+
+def latex(text: object) -> str:
+    """A cell, heading or caption escaped for LaTeX, with the signs that labels uses."""
+    return "".join(_LATEX.get(letter, letter) for letter in str(text))
+
+
+def heading(column: str) -> str:
+    """A column's printed heading: a KPI with its unit, a ratio to BAU, or a ``table.`` label."""
+    if f"kpi.{column}" in labels.TEXT:
+        unit = UNITS.get(column, "1")
+        return labels.kpi(column) if unit == "1" else f"{labels.kpi(column)} ({labels.unit(unit)})"
+    base = column.removesuffix("_vs_bau")
+    if base != column and f"kpi.{base}" in labels.TEXT:
+        return f"{labels.kpi(base)} / BAU"
+    return labels.t(f"table.{column}") if f"table.{column}" in labels.TEXT else column
+
+
+def _digits(values: pd.Series) -> int:
+    numbers = values.dropna().abs()
+    if numbers.empty or pd.api.types.is_integer_dtype(values):
+        return 0
+    return 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as the reader sees it: headings, names and numbers in the language in use, all text.
+
+    ``controller`` and ``variant`` become one column, ``x`` and ``x_half`` one cell, ``gate`` yes or NO.
+    """
+    shown: dict[str, list[str]] = {}
+    for column in frame.columns:
+        values = frame[column]
+        if column == "variant" and "controller" in frame or str(column).endswith("_half"):
+            continue
+        if column == "controller":
+            variants = frame["variant"] if "variant" in frame else [None] * len(frame)
+            cells = [labels.controller(name, variant) for name, variant in zip(values, variants, strict=True)]
+        elif column in ("kpi", "split"):
+            cells = [labels.t(f"{column}.{name}") for name in values]
+        elif column == "gate":
+            cells = [labels.t("gate.pass" if passes else "gate.fail") for passes in values]
+        elif column == "distance":
+            cells = [labels.scientific(value) for value in values]
+        elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+            halves = frame[f"{column}_half"] if f"{column}_half" in frame else [None] * len(frame)
+            mixed = frame.select_dtypes("number").drop(columns="distance", errors="ignore")
+            digits = [_digits(mixed.loc[at] if "kpi" in frame else values) for at in frame.index]
+            cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
+        else:
+            cells = [_cell(value) for value in values]
+        shown[heading(str(column))] = cells
+    return pd.DataFrame(shown)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return labels.t("word.yes" if value else "word.no")
+    if isinstance(value, Real):
+        number = float(value)
+        return labels.number(number, 0 if number.is_integer() else None)
+    return "–" if value is None else str(value)
+
+
+def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label: str = "") -> Path:
+    """Write ``results/<profile>/tables/<name>.csv`` as it is and ``<name>.tex`` as ``printed`` shows it.
+
+    The index is not written: put what must be read into a column. In the .tex a rule separates the rows
+    that fail the service gate (column ``gate``), and wide tables are set smaller. Both files are written
+    beside their place and then moved over it.
+
+    Returns:
+        The path of the CSV.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = paths.results(profile) / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = printed(frame).map(latex)
+    numeric = {
+        heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])
+    } - {heading("gate")}
+    column_format = "".join("r" if column in numeric else "l" for column in shown.columns)
+    shown.columns = pd.Index([_stacked(latex(column)) for column in shown.columns])
+    tex = shown.style.hide(axis="index").to_latex(
+        hrules=True,
+        caption=latex(caption) or None,
+        label=label or f"tab:{name}",
+        position="htbp",
+        position_float="centering",
+        column_format=column_format,
+    )
+    if len(shown.columns) > 5:  # no wider than the text, whatever the words' length
+        tex = tex.replace(r"\begin{tabular}", _FIT + "{!}{%\n" + r"\begin{tabular}", 1)
+        tex = tex.replace(r"\end{tabular}", r"\end{tabular}}", 1)
+    if "gate" in frame and 0 < frame["gate"].sum() < len(frame):
+        lines = tex.splitlines()
+        body = lines.index(r"\midrule") + 1
+        first = body + int(np.flatnonzero(~frame["gate"].to_numpy(dtype=bool))[0])
+        tex = "\n".join([*lines[:first], r"\midrule", *lines[first:]]) + "\n"
+    for suffix, text in (("tex", tex), ("csv", frame.to_csv(index=False, lineterminator="\n"))):
+        target = folder / f"{name}.{suffix}"
+        part = folder / f".{name}.{os.getpid()}.{suffix}"
+        try:
+            part.write_text(text, encoding="utf-8", newline="\n")
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    return target
+
+
+def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = "official") -> str:
+    """The caption of the ``main``, ``relative`` or ``distance`` table.
+
+    Raises:
+        ValueError: no such caption.
+    """
+    return labels.t(
+        f"caption.{kind}",
+        split=labels.t(f"weeks.{split}"),
+        engine=labels.t(f"engine.{engine}"),
+        edition=labels.t(f"edition.{edition}"),
+        gate=labels.number(GATE, 2),
+    )

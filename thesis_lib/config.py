@@ -1,0 +1,131 @@
+"""The settings of a run: what may stand in ``configs/*.yaml``, and nothing else.
+
+A profile is a YAML file. Every key must be there (no hidden default) and no other may; the sections ``train``
+and ``variants`` are the learner's, whose own configuration says which keys it knows.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from thesis_lib import paths
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; its text is one line that names the key and what is allowed."""
+
+
+class Config(BaseModel):
+    """One profile, as ``configs/<profile>.yaml`` gives it; the comments there say what each key means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str
+    edition: Literal["auto", "official", "offline"]
+    language: Literal["es", "en"]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    threads: Annotated[int, Field(ge=1)]
+    variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    train: dict[str, Any]
+    controllers: list[str]
+    engines: Annotated[list[Literal["citylearn", "model"]], Field(min_length=1)]
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("each seed may stand once only")
+        return seeds
+
+    @model_validator(mode="after")
+    def _variants_override_train(self) -> Config:
+        for name, overrides in self.variants.items():
+            for key in overrides:
+                if key not in self.train:
+                    raise ValueError(
+                        f"variants.{name}: unknown key '{key}'; allowed are {_listed(self.train)}"
+                    )
+        return self
+
+    def train_for(self, variant: str) -> dict[str, Any]:
+        """The learner's settings for one variant: the section ``train`` with the variant's own values.
+
+        Raises:
+            ConfigError: this profile has no such variant.
+        """
+        if variant not in self.variants:
+            raise ConfigError(
+                f"profile '{self.profile}' has no variant '{variant}'; allowed are {_listed(self.variants)}"
+            )
+        return self.train | self.variants[variant]
+
+
+def load_config(profile: str | Path, **overrides: Any) -> Config:
+    """Read and check a profile.
+
+    Args:
+        profile: a name (``quick`` for ``configs/quick.yaml``) or the path of a YAML file.
+        **overrides: values that take the place of the file's. In ``train`` the keys given replace those of
+            the file and the others stay; every other value is replaced whole.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        ConfigError: no such profile, a file that is not YAML, a key that is missing or unknown, a value
+            that cannot be used. One line.
+    """
+    path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else paths.configs() / f"{profile}.yaml"
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(file.stem for file in paths.configs().glob("*.yaml"))
+        raise ConfigError(
+            f"no profile '{profile}'; allowed are {_listed(known)}, or the path of a .yaml"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path.name} must hold keys and values; see configs/quick.yaml")
+    if isinstance(overrides.get("train"), dict) and isinstance(settings.get("train"), dict):
+        for key in overrides["train"]:
+            if key not in settings["train"]:
+                raise ConfigError(
+                    f"{path.name}: unknown key 'train.{key}'; allowed are {_listed(settings['train'])}"
+                )
+        overrides["train"] = settings["train"] | overrides["train"]
+    try:
+        config = Config(**(settings | overrides))
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: {_one_line(error, Config)}") from None
+    if find_spec("thesis_lib.maddpg.training"):
+        from thesis_lib.maddpg.training import TrainConfig  # here, because it brings torch
+
+        for variant in config.variants:
+            try:
+                TrainConfig(**config.train_for(variant))
+            except ValidationError as error:
+                raise ConfigError(f"{path.name}: train: {_one_line(error, TrainConfig)}") from None
+    return config
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first fault that pydantic found, in words."""
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{key}'; allowed are {_listed(model.model_fields)}"
+    if fault["type"] == "missing":
+        return f"key '{key}' is missing; every key of configs/quick.yaml must be there"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"key '{key}': {message}, not {fault['input']!r}" if key else message
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(str(name) for name in names)
