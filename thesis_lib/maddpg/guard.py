@@ -197,9 +197,9 @@ class Guard(nn.Module):
         undisclosed = (target - soc).clamp(max=self.undisclosed_pace)
         return connected, torch.where(departure < 0, undisclosed, needed - soc)
 
-    def lower(self, observations: Tensor) -> Tensor:
-        """The least admissible action (B, H, S) given observations (B, H, O)."""
-        connected, gain = self.margins(observations)
+    def lower(self, observations: Tensor, margins: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The least admissible action (B, H, S) given observations (B, H, O); ``margins`` where at hand."""
+        connected, gain = self.margins(observations) if margins is None else margins
         place = ((gain - self.first_gain) / self.gain_step).clamp(0, GAIN_GRID - 1)
         below = place.detach().floor().clamp(max=GAIN_GRID - 2)
         part, column = place - below, below.long()

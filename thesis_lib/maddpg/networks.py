@@ -71,8 +71,13 @@ class Features(nn.Module):
         ]
         self.register_buffer("critic_columns", torch.tensor(read), persistent=False)
 
-    def forward(self, observations: Tensor, least: Tensor | None = None) -> Tensor:
-        """``least`` (B, H, S): ``guard.lower(observations)`` where the caller has it already."""
+    def forward(self, observations: Tensor) -> Tensor:
+        """See the class."""
+        return self.look(observations)[0]
+
+    def look(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The features, and the least actions (B, H, S) that the guard admits, which are some of them."""
+        least = None
         parts = [((observations - self.mean) * self.scale).clamp(-10, 10)]
         batch = len(observations)
         if self.clock:
@@ -86,14 +91,14 @@ class Features(nn.Module):
             parts.append((price[..., :1] - price[..., 1:]) * scale)
         if self.guard is not None:
             homes, slots = self.guard.action_low.shape
-            least = self.guard.lower(observations) if least is None else least
             connected, gain = self.guard.margins(observations)
+            least = self.guard.lower(observations, (connected, gain))
             columns = self.guard.charger_columns.expand(batch, -1, -1)
             left = observations[:, self.guard.charger_home].gather(2, columns)[..., 1]
             here = torch.stack([connected * (left + 1) / 12, connected * (left < 0), connected * gain * 2], 1)
             placed = (here @ self.charger_place).view(batch, 3, homes, slots).transpose(1, 2).flatten(2)
             parts += [least, placed]
-        return torch.cat(parts, 2)
+        return torch.cat(parts, 2), least
 
 
 class Actors(nn.Module):
@@ -174,8 +179,7 @@ class Policy(nn.Module):
 
     def decide(self, observations: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Actions (B, H, S) and the homes' own features (B, H, F), which the critic reads."""
-        least = None if self.guard is None else self.guard.lower(observations)
-        own = self.features(observations, least)
+        own, least = self.features.look(observations)
         inputs = own
         if self.coordination == "broadcast":
             district = self.district(observations).unsqueeze(1).expand(-1, own.shape[1], -1)
