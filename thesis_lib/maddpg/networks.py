@@ -36,6 +36,13 @@ class Features(nn.Module):
     The normaliser (``mean``, ``deviation``, both (H, O)) is fitted on train rows and saved with the weights.
     """
 
+    mean: Tensor
+    scale: Tensor
+    clock_columns: Tensor
+    price_columns: Tensor
+    charger_place: Tensor
+    critic_columns: Tensor
+
     def __init__(self, names: list[list[str]], mean: Tensor, deviation: Tensor, guard: Guard | None):
         super().__init__()
         homes, width = mean.shape
@@ -57,7 +64,9 @@ class Features(nn.Module):
             derived += ["electricity_pricing_fall"] * 3
         if guard is not None:
             slots = guard.action_low.shape[1]
-            derived += ["least_action"] * slots + ["hours_left"] * slots + ["undisclosed"] * slots + ["gain_due"] * slots
+            derived += (
+                ["least_action"] * slots + ["hours_left"] * slots + ["undisclosed"] * slots + ["gain_due"] * slots
+            )
             place = guard.place[: len(guard.floor)]
             self.register_buffer("charger_place", place.clone(), persistent=False)
         labels = [home + derived for home in labels]
@@ -110,6 +119,9 @@ class Actors(nn.Module):
     ========  =========  =====================================
     """
 
+    middle: Tensor
+    reach: Tensor
+
     def __init__(
         self, inputs: int, hidden: int, shared: bool, action_mask: Tensor, action_low: Tensor, action_high: Tensor
     ):
@@ -147,9 +159,18 @@ class Policy(nn.Module):
     added to every home's inputs: the last net consumption and the uncontrolled net (load - PV) of this hour.
     """
 
+    district_columns: Tensor
+    district_mean: Tensor
+    district_scale: Tensor
+
     def __init__(
-        self, features: Features, actors: Actors, guard: Guard | None, coordination: Coordination,
-        names: list[list[str]], mixed_precision: bool = False,
+        self,
+        features: Features,
+        actors: Actors,
+        guard: Guard | None,
+        coordination: Coordination,
+        names: list[list[str]],
+        mixed_precision: bool = False,
     ):
         super().__init__()
         self.features, self.actors, self.guard = features, actors, guard
@@ -201,6 +222,9 @@ class Critic(nn.Module):
     returns   (2, B)     two independent estimates (Fujimoto et al. 2018)
     ========  =========  ===================================
     """
+
+    columns: Tensor
+    slots: Tensor
 
     def __init__(self, columns: Tensor, action_mask: Tensor, hidden: int):
         super().__init__()
