@@ -64,14 +64,14 @@ def ensure_writable(folder: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise NotWritableError(
-    """A temporary path in the same folder, renamed to ``path`` when the block ends well, removed if not.
+            f"Results cannot be written in {folder} ({error.strerror}): free it or change its permissions"
         ) from error
     return folder
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to ``path`` when the block ends well, else removed.
+    """A temporary path in the same folder, renamed to ``path`` when the block ends well, removed if not.
 
     Args:
         path: the file to be written or replaced.
@@ -132,7 +132,8 @@ def write_csv_atomic(path: Path, frame: pd.DataFrame, **to_csv: Any) -> Path:
     Raises:
         OSError: the file cannot be written.
     """
-    text: str = frame.to_csv(None, **({"index": False, "lineterminator": "\n"} | to_csv))
+    options: dict[str, Any] = {"index": False, "lineterminator": "\n"} | to_csv
+    text: str = frame.to_csv(None, **options)
     data = text.encode("utf-8")
     return write_bytes_atomic(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 

@@ -82,34 +82,34 @@ FLOATS = Rows._fields[:14]
 
 
 class Curve(nn.Module):
-    """Piecewise-linear curves, one per storage: y = intercept + slope * x on the segment that holds x.
+    """Piecewise-linear curves, one per storage: y = intercept + sum over kinks of bend * max(x - kink, 0).
 
-    The first and last segments extend beyond the curve's ends, as in ``Battery.get_max_input_power``.
+    The first and last segments extend beyond the curve's ends, as in ``Battery.get_max_input_power``. Kinks are few
+    and storages many, so the loop runs over kinks: several times faster than gathering each one's own segment.
     """
 
     def __init__(self, curves: list[np.ndarray]) -> None:
         """``curves``: N arrays (2, points) with x ascending; they may differ in the number of points."""
         super().__init__()
-        segments = max((c.shape[1] for c in curves), default=2) - 1
-        slope, intercept = np.zeros((2, len(curves), segments))
-        inner = np.full((len(curves), segments - 1), np.inf)
+        kinks = max((c.shape[1] for c in curves), default=2) - 1
+        kink, bend = np.zeros((2, kinks, len(curves)))
         for n, (x, y) in enumerate(curves):
-            k = len(x) - 1
-            slope[n, :k] = np.diff(y) / np.diff(x)
-            intercept[n, :k] = y[:-1] - slope[n, :k] * x[:-1]
-            inner[n, : k - 1] = x[1:-1]
-        for name, values in (("slope", slope), ("intercept", intercept), ("inner", inner)):
-            self.register_buffer(name, torch.tensor(values))
+            kink[: len(x) - 1, n] = x[:-1]
+            bend[: len(x) - 1, n] = np.diff(np.diff(y) / np.diff(x), prepend=0.0)
+        self.register_buffer("first", torch.tensor([c[1, 0] - bend[0, n] * c[0, 0] for n, c in enumerate(curves)]))
+        self.register_buffer("kink", torch.tensor(kink))
+        self.register_buffer("bend", torch.tensor(bend))
 
-    slope: Tensor
-    intercept: Tensor
-    inner: Tensor
+    first: Tensor
+    kink: Tensor
+    bend: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Value at ``x`` (B, N) -> (B, N)."""
-        x = x.unsqueeze(-1)
-        segment = (x > self.inner).sum(-1, keepdim=True)
-        return torch.addcmul(self.intercept, self.slope, x).gather(-1, segment).squeeze(-1)
+        y = torch.addcmul(self.first, self.bend[0], x)
+        for kink, bend in zip(self.kink[1:], self.bend[1:], strict=True):
+            y = torch.addcmul(y, bend, (x - kink).clamp_min(0.0))
+        return y
 
 
 class Community(nn.Module):
@@ -132,8 +132,8 @@ class Community(nn.Module):
         self.steps_per_day = round(24 / self.hours)
         self.load_to_observed = reading.load_to_observed
         self.exogenous = reading.exogenous
-        self.shared_price = bool((reading.price_column == reading.price_column[0]).all())
-        self.shared_carbon = bool((reading.carbon_column == reading.carbon_column[0]).all())
+        columns = (reading.price_column, reading.carbon_column)
+        self.shared_column = [int(c[0]) if (c == c[0]).all() else None for c in columns]  # price, carbon
 
         def keep(name: str, values: Any, kind: torch.dtype = torch.float64) -> None:
             self.register_buffer(name, torch.as_tensor(np.asarray(values)).to(kind))
@@ -281,8 +281,9 @@ class Community(nn.Module):
         ``channels`` reads named fields of ``Rows`` elsewhere, for augmentation: a tensor of rows with the field's
         width last, e.g. ``load=row + 24 * shift`` with shape (..., H); or a pair (rows, columns) to swap homes too.
         """
-        values = dict(zip(FLOATS, self.table[row].split(self.widths, -1), strict=True))
-        charger, car, drift = self.index_table[row].split([self.cars, self.chargers, self.cars], -1)
+        floats, indices = (t.index_select(0, row.reshape(-1)).unflatten(0, row.shape) for t in (self.table, self.index_table))
+        values = dict(zip(FLOATS, floats.split(self.widths, -1), strict=True))
+        charger, car, drift = indices.split([self.cars, self.chargers, self.cars], -1)
         rows = Rows(**values, charger=charger, car=car, drift=drift, clock=row.unsqueeze(-1).expand(*row.shape, self.appliances))
         if channels:
             rows = rows._replace(**{name: self._read_field(name, where) for name, where in channels.items()})
@@ -302,14 +303,13 @@ class Community(nn.Module):
 
     def price(self, rows: Rows) -> Tensor:
         """Price of each home, EUR/kWh, (..., H) or (..., 1) when all share it."""
-        return self._market(rows, self.price_column, self.shared_price)
+        shared = self.shared_column[0]
+        return rows.market[..., self.price_column] if shared is None else rows.market[..., shared : shared + 1]
 
     def carbon(self, rows: Rows) -> Tensor:
         """Carbon intensity of each home, kg/kWh, (..., H) or (..., 1) when all share it."""
-        return self._market(rows, self.carbon_column, self.shared_carbon)
-
-    def _market(self, rows: Rows, column: Tensor, shared: bool) -> Tensor:
-        return rows.market[..., column[:1]] if shared else rows.market[..., column]
+        shared = self.shared_column[1]
+        return rows.market[..., self.carbon_column] if shared is None else rows.market[..., shared : shared + 1]
 
     def step(self, state: State, actions: Tensor, rows: Rows | None = None, surrogate: bool = False) -> tuple[State, Flows]:
         """Apply ``actions`` (B, H, S) in [-1, 1] for one row -> the next state and the row's flows.
@@ -323,7 +323,7 @@ class Community(nn.Module):
         rows = self.read(state.row) if rows is None else rows
         flat = torch.nn.functional.pad(actions.flatten(1), (0, 1))  # the last column reads 0
         link, request = self._charger_request(flat, rows, surrogate)
-        battery = flat[:, self.battery_slot].clamp(-1.0, 1.0) * (self.storage_power[: self.homes] * self.hours)
+        battery = flat.index_select(1, self.battery_slot).clamp(-1.0, 1.0) * (self.storage_power[: self.homes] * self.hours)
         soc, balance, capacity = self._charge(state.soc, state.capacity, torch.cat([battery, request], -1))
         away = rows.charger == self.chargers
         car_soc = torch.where(away, state.soc[:, self.homes :], soc[:, self.homes :])
@@ -433,7 +433,7 @@ class Community(nn.Module):
         left = (state.end - state.row).unsqueeze(-1)
         ready = (self.cycle_earliest[which, next_cycle] <= clock) & (clock <= self.cycle_last_start[which, next_cycle])
         ready &= self.cycle_duration[which, next_cycle] < left
-        action = flat[:, self.appliance_flat_slot]
+        action = flat.index_select(1, self.appliance_flat_slot)
         start = ready & (action > self.appliance_trigger)
         last_cycle = torch.where(start, next_cycle, state.last_cycle)
         started_at = torch.where(start, clock, state.started_at)

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from thesis_lib.community import dataset as datasets
 from thesis_lib.community.kpis import Trajectory
+from thesis_lib.community.model import Community
+from thesis_lib.community.observations import from_lists, to_lists
 
 if TYPE_CHECKING:
     from thesis_lib.controllers import Controller
@@ -45,14 +48,10 @@ def rollout(
     Source:
         CityLearn 3.0.2 `CityLearnEnv.step`.
     """
-    from thesis_lib.community import dataset as datasets
-    from thesis_lib.community.model import Community
-    from thesis_lib.community.observations import from_lists, to_lists
-
     env = datasets.load(source, start=start, end=end) if isinstance(source, datasets.Dataset) else source
     if env.central_agent:
         raise ValueError("the environment has one central agent: load it with central_agent=False.")
-    env.reset()
+    _begin(env)
     community = Community.from_citylearn(env, dtype=torch.float64)
     controller.reset(community)
 
@@ -65,7 +64,7 @@ def rollout(
 
 
 def drive(env: Any, act: Callable[[Lists], Lists], *, progress: bool = False) -> Trajectory:
-    """Reset CityLearn and step it to its last row.
+    """Step CityLearn from its first row to its last.
 
     Args:
         env: CityLearnEnv with central_agent=False.
@@ -81,17 +80,25 @@ def drive(env: Any, act: Callable[[Lists], Lists], *, progress: bool = False) ->
     Source:
         CityLearn 3.0.2 `CityLearnEnv.step`.
     """
-    observations, _ = env.reset()
+    _begin(env)
+    observations = env.observations
     step, steps = 0, env.time_steps - 1
+    first = int(env.episode_tracker.episode_start_time_step)
     while not env.terminated:
         actions = act(observations)
         if not all(np.isfinite(values).all() for values in actions):
-            raise ValueError(f"the controller returned a NaN at row {step}: look at its inputs or its weights.")
+            raise ValueError(f"the controller returned a NaN at row {first + step}: look at its inputs or its weights.")
         observations, *_ = env.step(actions)
         step += 1
         if progress and (step % STEPS_BETWEEN_LINES == 0 or step == steps):
             _say(step, steps)
     return collect(env)
+
+
+def _begin(env: Any) -> None:
+    """Stand at the first row. Every reset draws other noise for the cars on the road, so a fresh one is kept."""
+    if env.episode_tracker.episode < 0 or env.time_step > 0:
+        env.reset()
 
 
 def _say(step: int, steps: int) -> None:

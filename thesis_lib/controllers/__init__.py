@@ -1,1 +1,37 @@
 """Who else decides: one protocol, one registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from thesis_lib.community.model import Community
+from thesis_lib.controllers import rules
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """Anything that turns what the homes see into what they do, in the fast model or in CityLearn."""
+
+    def reset(self, community: Community) -> None:
+        """Begin an episode; the community's constants may be read, its future may not.
+
+        Raises
+        ------
+        KeyError
+            If a home does not observe what the controller needs.
+        """
+
+    def act(self, observations: Tensor) -> Tensor:
+        """Observations (B, H, O), in CityLearn's order and units, to actions (B, H, S) within the bounds."""
+
+
+# Name in every table -> constructor; its keyword arguments are its settings.
+CONTROLLERS: dict[str, Callable[..., Controller]] = {
+    "charge_on_arrival": rules.ChargeOnArrival,
+    "business_as_usual": rules.BusinessAsUsual,
+    "rule": rules.SpreadCharging,
+    "random": rules.Random,
+}
