@@ -7,7 +7,6 @@ hatch, and its colour differs in lightness, so that the page survives a black-an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels, tables
+from thesis_lib.analysis import evaluation, labels, tables
+from thesis_lib.provenance import replacing
 
 ENGINE_BAR = 1e-6  # largest relative difference between the engines that the tests allow
+SHOWN_WIDTH = 720  # pixels on a notebook's page
 TEXT_WIDTH = 6.1  # inches: the text block of the thesis (A4, 27.5 mm margins)
 
 
@@ -72,21 +74,34 @@ def save(fig: Figure, name: str, profile: str) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-    folder = paths.figures(profile)
-    folder.mkdir(parents=True, exist_ok=True)
     _laid_out(fig)
-    for suffix in ("png", "pdf"):
-        target = folder / f"{name}.{suffix}"
-        part = folder / f".{name}.{os.getpid()}.{suffix}"
-        try:
-            fig.savefig(
-                part, format=suffix, dpi=200, metadata={"CreationDate": None} if suffix == "pdf" else None
-            )
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+    folder = paths.figures(profile)
+    for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+        with replacing(folder / f"{name}.{suffix}") as part:
+            fig.savefig(part, format=suffix, dpi=200, metadata=metadata)
     plt.close(fig)
-    return target
+    return folder / f"{name}.pdf"
+
+
+def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, **options: Any) -> str:
+    """Draw a figure of this module, save it, show it in a notebook with its caption; returns the caption.
+
+    Args:
+        name: the figure's function, such as ``kpi_bars``.
+        *frames, **options: its arguments.
+        profile: whose folder.
+        save_as: file name without suffix; ``name`` if not given.
+
+    Raises:
+        ValueError: no such figure, or what the figure itself raises.
+        OSError: the folder cannot be written.
+    """
+    text = caption(name, *frames, **options)
+    save(globals()[name](*frames, **options), save_as or name, profile)
+    display(
+        Image(paths.figures(profile) / f"{save_as or name}.png", width=SHOWN_WIDTH), Markdown(f"*{text}*")
+    )
+    return text
 
 
 # --------------------------------------------------------------------------------------------- looks
@@ -209,7 +224,7 @@ def kpi_bars(
             if (*pair, name) not in spread.index:
                 continue
             style, good = look(*pair, among=pairs), bool(passes.loc[pair])
-            stats = spread.loc[(*pair, name)]
+            stats: Any = spread.loc[[(*pair, name)]].iloc[0]
             ax.barh(
                 y,
                 stats["mean"],
@@ -417,8 +432,8 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
             lw=1.7,
             label=labels.controller(*pair),
         )
-    rows = context.loc[context.index.intersection(hourly["row"].unique())]
-    around = rows.groupby(rows.index % 24).mean()
+    rows = context.loc[context.index.isin(hourly["row"].unique())]
+    around = rows.groupby(rows.index.to_numpy() % 24).mean()
     axes[0].axhline(0, color="0.3", lw=0.7)
     axes[1].plot(around.index, around["load"], color="0.15", ls="-", lw=1.2, label=labels.t("legend.load"))
     axes[1].fill_between(
@@ -805,8 +820,9 @@ def _caption_kpi_bars(
     serving = composite[passes.reindex(composite.index).to_numpy(dtype=bool)]
     best = ""
     if len(serving):
-        pair = serving["mean"].idxmin()
-        value = labels.interval(serving.loc[pair, "mean"], serving.loc[pair, "half"], 3)
+        first: Any = serving.reset_index().sort_values("mean").iloc[0]
+        pair = (first["controller"], first["variant"])
+        value = labels.interval(first["mean"], first["half"], 3)
         best = labels.t("caption.best", controller=labels.controller(*pair), value=value)
     spread = composite[composite["seeds"] > 1]["seeds"]
     seeds = sorted({int(count) for count in spread})
@@ -819,7 +835,7 @@ def _caption_kpi_bars(
         best=best,
         spread=labels.t("caption.spread", seeds=labels.listing([str(n) for n in seeds])) if seeds else "",
         failing=labels.t(
-            "caption.failing", gate=labels.number(tables.GATE), controllers=labels.listing(failing)
+            "caption.failing", gate=labels.number(evaluation.GATE), controllers=labels.listing(failing)
         )
         if failing
         else "",
@@ -859,7 +875,7 @@ def _caption_composite_by_split(
 
 def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> str:
     table = tables.engines(kpis, split=split, edition=edition)
-    worst = table.loc[table["distance"].idxmax()]
+    worst: Any = table.sort_values("distance").iloc[-1]
     return labels.t(
         "caption.engine_distance",
         split=labels.t(f"weeks.{split}"),
@@ -872,7 +888,7 @@ def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition
 
 def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> str:
     known = {tables.BAU: 1.0, **(references or {})}
-    best = log.loc[log["composite"].idxmin()]
+    best: Any = log.sort_values("composite").iloc[0]
     return labels.t(
         "caption.learning_curves",
         seeds=log["seed"].nunique(),
@@ -926,7 +942,7 @@ def _caption_policy_day(flows: pd.DataFrame, day: int) -> str:
         "caption.policy_day",
         date=labels.day(day * 24),
         peak=labels.number(rows["net"].max(), 1),
-        hour=int(rows["net"].idxmax() % 24),
+        hour=int(rows["net"].to_numpy().argmax()),
         charged=labels.number(rows["battery"].clip(lower=0).sum(), 1),
         cars=labels.number(rows["chargers"].clip(lower=0).sum(), 1),
     )
@@ -956,7 +972,7 @@ def _caption_departure_margins(departures: pd.DataFrame, tolerance: float = 0.05
 def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> str:
     texts = []
     for pair, row in home_changes(homes).iterrows():
-        low, high = row.idxmin(), row.idxmax()
+        low, high = str(row.idxmin()), str(row.idxmax())
         texts.append(
             labels.t(
                 "caption.home_spread",
