@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from matplotlib.ticker import Formatter
 
@@ -338,6 +339,17 @@ def use(language: str) -> None:
     _language = language
 
 
+@contextmanager
+def using(language: str) -> Iterator[None]:
+    """The language of a block of code, such as a sentence of a notebook; ``use`` says which are allowed."""
+    before = _language
+    use(language)
+    try:
+        yield
+    finally:
+        use(before)
+
+
 def language() -> str:
     """The language in use, ``es`` or ``en``."""
     return _language
@@ -423,12 +435,8 @@ class Numbers(Formatter):
         decimals = 0
         while decimals < 9 and any(abs(round(v, decimals) - v) > 1e-9 * max(1, abs(v)) for v in values):
             decimals += 1
-        before = language()
-        use(self.language)
-        try:
+        with using(self.language):
             return [number(value, decimals) for value in values]
-        finally:
-            use(before)
 
 
 UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO₂/kWh", "1": "–"}

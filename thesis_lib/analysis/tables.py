@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -381,13 +382,13 @@ def replay(flows: pd.DataFrame, community: Community) -> Trajectory:
         return flows[[f"{kind}/{name}" for name in names]].to_numpy(dtype=float).reshape(hours, len(names))
 
     def per_home(values: torch.Tensor) -> np.ndarray:
-        return np.broadcast_to(values.double().numpy(), (hours, community.homes))
+        return np.broadcast_to(_array(values), (hours, community.homes))
 
     battery, chargers = stored("battery", community.home_names), stored("charger", community.charger_names)
     appliances = stored("appliance", community.appliance_names)
     net = per_home(rows.load) - per_home(rows.pv) + battery
     for owners, energy in ((community.charger_home, chargers), (community.appliance_home, appliances)):
-        for place, home in enumerate(owners.tolist()):
+        for place, home in enumerate(_array(owners).astype(int)):
             net[:, home] += energy[:, place]
     return Trajectory(
         net=net,
@@ -405,6 +406,10 @@ def replay(flows: pd.DataFrame, community: Community) -> Trajectory:
     )
 
 
+def _array(tensor: Any) -> np.ndarray:
+    return tensor.detach().double().cpu().numpy()
+
+
 def context(community: Community) -> pd.DataFrame:
     """What no controller changes, by row: load, pv (kWh, district), price (EUR/kWh), carbon (kg/kWh)."""
     rows = community.read(torch.arange(community.rows))
@@ -414,9 +419,7 @@ def context(community: Community) -> pd.DataFrame:
         "price": community.price(rows).mean(-1),
         "carbon": community.carbon(rows).mean(-1),
     }
-    return pd.DataFrame({name: values.double().numpy() for name, values in columns.items()}).rename_axis(
-        "row"
-    )
+    return pd.DataFrame({name: _array(values) for name, values in columns.items()}).rename_axis("row")
 
 
 def departures(run: Trajectory, service: Service, controller: str, variant: str = "default") -> pd.DataFrame:
@@ -465,12 +468,12 @@ def district(run: Trajectory, service: Service) -> pd.DataFrame:
 
 def homes(community: Community) -> pd.DataFrame:
     """The homes of a community: battery (kWh), chargers, appliances, numbers of observations and actions."""
-    chargers = np.bincount(community.charger_home.tolist(), minlength=community.homes)
-    appliances = np.bincount(community.appliance_home.tolist(), minlength=community.homes)
+    chargers = np.bincount(_array(community.charger_home).astype(int), minlength=community.homes)
+    appliances = np.bincount(_array(community.appliance_home).astype(int), minlength=community.homes)
     return pd.DataFrame(
         {
             "home": community.home_names,
-            "battery": np.round(community.storage_capacity.tolist()[: community.homes], 3),
+            "battery": _array(community.storage_capacity)[: community.homes].round(3),
             "chargers": chargers,
             "appliances": appliances,
             "observations": [len(names) for names in community.observation_names],
