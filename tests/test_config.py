@@ -72,7 +72,7 @@ def test_overrides_replace_values_and_keep_the_rest_of_train():
         ({"seeds": [-1]}, "key 'seeds.0'"),
         ({"device": "gpu"}, "key 'device'"),
         ({"threads": 0}, "key 'threads'"),
-        ({"train": {"minuts": 1}}, "unknown key 'train.minuts'; allowed are minutes"),
+        ({"train": {"minuts": 1}}, "unknown key 'train.minuts'; allowed are rollout_horizon"),
         ({"variants": {"mine": {"coordinatoin": "none"}}}, "unknown key 'coordinatoin'"),
     ],
 )

@@ -6,6 +6,7 @@ and ``variants`` are the learner's, whose own configuration says which keys it k
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,17 +101,26 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
                 )
         overrides["train"] = settings["train"] | overrides["train"]
     try:
-        return Config(**(settings | overrides))
+        config = Config(**(settings | overrides))
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {_one_line(error)}") from None
+        raise ConfigError(f"{path.name}: {_one_line(error, Config)}") from None
+    if find_spec("thesis_lib.maddpg.training"):
+        from thesis_lib.maddpg.training import TrainConfig  # here, because it brings torch
+
+        for variant in config.variants:
+            try:
+                TrainConfig(**config.train_for(variant))
+            except ValidationError as error:
+                raise ConfigError(f"{path.name}: train: {_one_line(error, TrainConfig)}") from None
+    return config
 
 
-def _one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first fault that pydantic found, in words."""
     fault = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; allowed are {_listed(Config.model_fields)}"
+        return f"unknown key '{key}'; allowed are {_listed(model.model_fields)}"
     if fault["type"] == "missing":
         return f"key '{key}' is missing; every key of configs/quick.yaml must be there"
     message = fault["msg"].removeprefix("Value error, ")

@@ -2,12 +2,12 @@
 
 Two editions of the same 17 homes exist, and no result mixes them:
 
-* ``official``: CityLearn's ``citylearn_challenge_2022_phase_all_plus_evs``, in CityLearn 3 format. Looked for in this
-  order: an explicit path (the ``path`` argument, then ``CITYLEARN_DATASETS``), CityLearn's own cache, CityLearn's own
-  download. Whatever is found must agree with the checksums in ``official.sha256``.
-* ``offline``: the same homes' load, PV, weather and carbon intensity from a PyPI wheel, a time-of-use tariff, and
-  charging sessions and appliance cycles from our own seeded generator (``generator.py``). For machines that cannot
-  reach GitHub.
+* ``official``: CityLearn's ``citylearn_challenge_2022_phase_all_plus_evs``, in CityLearn 3 format. Looked for
+  in this order: an explicit path (the ``path`` argument, then ``CITYLEARN_DATASETS``), CityLearn's own cache,
+  CityLearn's own download. Whatever is found must agree with the checksums in ``official.sha256``.
+* ``offline``: the same homes' load, PV, weather and carbon intensity from a PyPI wheel, a time-of-use tariff,
+  and charging sessions and appliance cycles from our own seeded generator (``generator.py``). For machines
+  that cannot reach GitHub.
 
 ``docs/dataset.md`` describes files, columns, units and the differences between the editions.
 """
@@ -44,7 +44,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class DatasetError(ValueError):
-    """The data are altered, incomplete, in another format, or asked for by a wrong name; one line says what to do."""
+    """Data altered, incomplete, of another format, or asked for by a wrong name; one line says what to do."""
 
 
 class DatasetNotFoundError(DatasetError, FileNotFoundError):
@@ -70,12 +70,13 @@ def find(edition: str = "auto", path: Path | str | None = None) -> Dataset:
     """Find and verify a community.
 
     Args:
-        edition: ``official``, ``offline``, or ``auto``: the official one, or, where it cannot be had, one warning that
-            says why and the offline one.
+        edition: ``official``, ``offline``, or ``auto``: the official one, or, where it cannot be had, one
+            warning that says why and the offline one.
         path: folder of the official data set, or the folder it lies in. Goes before ``CITYLEARN_DATASETS``.
 
     Returns:
-        The verified data set. Nothing is copied; only a download or the offline generator writes, to a cache folder.
+        The verified data set. Nothing is copied; only a download or the offline generator writes, to a cache
+        folder.
 
     Raises:
         DatasetError: unknown edition; a file at an explicit path is missing, altered or in another format.
@@ -104,8 +105,8 @@ def load(dataset: Dataset, *, start: int = 0, end: int | None = None, **citylear
     Args:
         dataset: what :func:`find` returned.
         start: first row, 0 to 8758 (row r is the hour that starts r hours after 2024-08-01 00:00).
-        end: last row, included, as CityLearn counts; ``None`` for the last of the data (8759). An episode of rows
-            start..end has end - start actions.
+        end: last row, included, as CityLearn counts; ``None`` for the last of the data (8759). An episode of
+            rows start..end has end - start actions.
         citylearn: further arguments of ``CityLearnEnv``, such as ``random_seed``.
 
     Returns:
@@ -164,7 +165,8 @@ def check_series(schema: Path) -> int:
         if len(bad):
             row, column = bad[0]
             raise DatasetError(
-                f"{schema.parent / name}: column {table.columns[column]} is not a number at row {row}; restore the file"
+                f"{schema.parent / name}: column {table.columns[column]} is not a number at row {row}; "
+                "restore the file"
             )
         if rows is not None and len(table) != rows:
             raise DatasetError(
@@ -187,8 +189,8 @@ def verify(folder: Path, expected: dict[str, str]) -> dict[str, str]:
         ``expected``, now known to hold.
 
     Raises:
-        DatasetError: one line naming the first file that is missing or altered, the format if it is another one, or
-            the row of a value that is not a number.
+        DatasetError: one line naming the first file that is missing or altered, the format if it is another
+            one, or the row of a value that is not a number.
     """
     schema = folder / "schema.json"
     wrong = [
@@ -203,7 +205,7 @@ def verify(folder: Path, expected: dict[str, str]) -> dict[str, str]:
     for name in wrong:
         if not (folder / name).is_file():
             raise DatasetError(
-                f"{folder / name} is missing; restore the data set, or delete its folder to have it fetched anew"
+                f"{folder / name} is missing; restore it, or delete the folder to have it fetched anew"
             )
     if "schema.json" not in wrong:
         check_series(schema)
@@ -214,7 +216,7 @@ def verify(folder: Path, expected: dict[str, str]) -> dict[str, str]:
 
 
 def checksum(file: Path) -> str:
-    """sha256 of a file; of ``schema.json`` without its ``root_directory``, which says only where the copy lies."""
+    """sha256 of a file; of ``schema.json`` without its ``root_directory``, which only says where it lies."""
     if file.name != "schema.json":
         return hashlib.sha256(file.read_bytes()).hexdigest()
     try:
@@ -293,7 +295,7 @@ def _downloaded() -> Path:
         raise DatasetNotFoundError(
             f"CityLearn's download failed (GitHub out of reach: {type(error).__name__})"
         ) from None
-    except Exception as error:  # noqa: BLE001 - CityLearn raises a bare Exception for any other answer of GitHub's
+    except Exception as error:  # CityLearn raises a bare Exception for any other answer
         raise DatasetNotFoundError(f"CityLearn's download failed ({_line(error)})") from None
 
 
@@ -311,13 +313,13 @@ def _check_format(schema: Path) -> None:
                 missing = [column for column in CHARGER_COLUMNS if column not in columns]
                 if missing:
                     raise DatasetError(
-                        f"{file} is of the older format with {len(columns)}-column chargers, without {', '.join(missing)}; "
-                        "get the CityLearn 3 edition"
+                        f"{file} is of the older format with {len(columns)}-column chargers, without "
+                        f"{', '.join(missing)}; get the CityLearn 3 edition"
                     )
         if "washing_machines" in building:
             raise DatasetError(
-                f"{schema} is of the older `washing_machines` format ({name}), without `deferrable_appliances` and their "
-                "cycle files; get the CityLearn 3 edition"
+                f"{schema} is of the older `washing_machines` format ({name}), without "
+                "`deferrable_appliances` and their cycle files; get the CityLearn 3 edition"
             )
 
 

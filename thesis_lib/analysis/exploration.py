@@ -1,0 +1,442 @@
+"""The figures and tables of notebook 01: what the community is, before anybody controls it.
+
+Every function takes what :func:`read` or ``community.sessions`` gives and returns a figure with a unit on
+every axis.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from thesis_lib.analysis import labels
+from thesis_lib.analysis.figures import TEXT_WIDTH
+from thesis_lib.analysis.labels import t
+from thesis_lib.community.dataset import Dataset
+from thesis_lib.community.sessions import kind_of_day
+from thesis_lib.community.splits import FIRST_DAY, SPLITS, split_of_rows
+
+ODD_HOMES = ("Building_12", "Building_15")
+
+labels.TEXT.update(
+    {
+        "data.home": ("Vivienda", "Home"),
+        "data.load": ("Consumo", "Load"),
+        "data.pv": ("Fotovoltaica", "PV"),
+        "data.energy_year": ("Energía anual (MWh)", "Annual energy (MWh)"),
+        "data.col_pv": ("FV\nkW", "PV\nkW"),
+        "data.col_battery": ("Batería\nkWh", "Battery\nkWh"),
+        "data.col_charger": ("Cargador\nkW", "Charger\nkW"),
+        "data.col_car": ("Coche\nkWh", "Car\nkWh"),
+        "data.col_appliance": ("Electro-\ndoméstico", "Appli-\nance"),
+        "data.hour": ("Hora del día (h)", "Hour of day (h)"),
+        "data.district_load": ("Consumo del distrito (kW)", "District load (kW)"),
+        "data.district_pv": ("FV del distrito (kW)", "District PV (kW)"),
+        "data.price": ("Precio (€/kWh)", "Price (€/kWh)"),
+        "data.carbon": ("Carbono (kg CO₂/kWh)", "Carbon (kg CO₂/kWh)"),
+        "data.band": ("10–90 % de los días", "10–90% of days"),
+        "data.mean": ("media", "mean"),
+        "data.month_energy": ("Energía mensual (MWh)", "Monthly energy (MWh)"),
+        "data.working": ("día laborable", "working day"),
+        "data.rest": ("día de descanso", "rest day"),
+        "data.share_sessions": ("Sesiones (%)", "Sessions (%)"),
+        "data.share_cycles": ("Ciclos (%)", "Cycles (%)"),
+        "data.departure_hour": ("Hora de salida (h)", "Departure hour (h)"),
+        "data.arrival_hour": ("Hora de llegada (h)", "Arrival hour (h)"),
+        "data.stay": ("Estancia (h)", "Stay (h)"),
+        "data.arrival_soc": ("SOC al llegar (%)", "Arrival SOC (%)"),
+        "data.required_soc": ("SOC exigido (%)", "Required SOC (%)"),
+        "data.connected": ("Coches conectados", "Connected cars"),
+        "data.cycle_energy": ("Energía por ciclo (kWh)", "Cycle energy (kWh)"),
+        "data.official": ("oficial", "official"),
+        "data.generated": ("generada", "generated"),
+        "data.day_of_month": ("Día del mes", "Day of month"),
+        "data.month": ("Mes", "Month"),
+        "data.sun_correlation": ("Correlación consumo–irradiancia", "Load–irradiance correlation"),
+        "data.yield": ("Producción FV (kWh/kW al año)", "PV yield (kWh/kW a year)"),
+        "data.load_shape": ("Consumo medio (kW)", "Mean load (kW)"),
+        "data.others": ("mediana de las demás", "median of the others"),
+        "data.dead_pv": ("FV casi muerta", "PV nearly dead"),
+        "table.home": ("Vivienda", "Home"),
+        "table.load_mwh": ("Consumo (MWh)", "Load (MWh)"),
+        "table.peak_kw": ("Pico (kW)", "Peak (kW)"),
+        "table.pv_kw": ("FV (kW)", "PV (kW)"),
+        "table.pv_mwh": ("FV (MWh)", "PV (MWh)"),
+        "table.yield": ("kWh/kW FV", "kWh/kW PV"),
+        "table.sun": ("Corr. sol", "Sun corr."),
+        "table.battery_kwh": ("Batería (kWh)", "Battery (kWh)"),
+        "table.charger_kw": ("Cargador (kW)", "Charger (kW)"),
+        "table.car_kwh": ("Coche (kWh)", "Car (kWh)"),
+        "table.appliance": ("Electrod.", "Appliance"),
+        "table.figure": ("Magnitud", "Figure"),
+        "table.official": ("Oficial", "Official"),
+        "table.generated": ("Generada", "Generated"),
+        "table.ratio": ("Cociente", "Ratio"),
+    }
+)
+
+
+class Series(NamedTuple):
+    """A year of the community; every frame is indexed by the hour that starts at its row.
+
+    ``load`` and ``pv`` (8760, 17) in kWh per hour, a column per home; ``price`` (8760,) in EUR/kWh; ``carbon``
+    (8760,) in kg CO2/kWh; ``irradiance`` (8760,) direct plus diffuse, in W/m2; ``pv_kw`` (17,) nominal power
+    per home.
+    """
+
+    load: pd.DataFrame
+    pv: pd.DataFrame
+    price: pd.Series
+    carbon: pd.Series
+    irradiance: pd.Series
+    pv_kw: pd.Series
+
+
+def read(dataset: Dataset) -> Series:
+    """Read a community's series from its files (PV: W per kW, times the home's kW)."""
+    folder = dataset.schema.parent
+    buildings = json.loads(dataset.schema.read_text(encoding="utf-8"))["buildings"]
+    tables = {name: pd.read_csv(folder / entry["energy_simulation"]) for name, entry in buildings.items()}
+    pv_kw = pd.Series(
+        {name: float(entry["pv"]["attributes"]["nominal_power"]) for name, entry in buildings.items()}
+    )
+    weather = pd.read_csv(folder / "weather.csv")
+    hours = pd.date_range(pd.Timestamp(FIRST_DAY), periods=len(weather), freq="h")
+
+    def indexed(values: pd.Series) -> pd.Series:
+        return pd.Series(values.to_numpy(dtype=float), index=hours)
+
+    return Series(
+        load=pd.DataFrame({name: indexed(table["non_shiftable_load"]) for name, table in tables.items()}),
+        pv=pd.DataFrame(
+            {n: indexed(table["solar_generation"]) * pv_kw[n] / 1000 for n, table in tables.items()}
+        ),
+        price=indexed(pd.read_csv(folder / "pricing.csv")["electricity_pricing"]),
+        carbon=indexed(pd.read_csv(folder / "carbon_intensity.csv")["carbon_intensity"]),
+        irradiance=indexed(weather["direct_solar_irradiance"] + weather["diffuse_solar_irradiance"]),
+        pv_kw=pv_kw,
+    )
+
+
+def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
+    """What each home has, one line per home.
+
+    Returns:
+        Energy of load and PV (MWh), peak (kW), PV yield (kWh per kW), correlation of load and irradiance, and
+        what can be controlled there (a dash where there is none; two chargers or cars as ``7.4 + 11``).
+    """
+    schema = json.loads(dataset.schema.read_text(encoding="utf-8"))
+    lines = []
+    for name, building in schema["buildings"].items():
+        chargers = building.get("chargers") or {}
+        first = [
+            pd.read_csv(dataset.schema.parent / c["charger_simulation"], nrows=8760)
+            for c in chargers.values()
+        ]
+        cars = [table["electric_vehicle_id"].dropna().iat[0] for table in first]
+        lines.append(
+            {
+                "home": name.removeprefix("Building_"),
+                "load_mwh": series.load[name].sum() / 1000,
+                "peak_kw": series.load[name].max(),
+                "pv_kw": series.pv_kw[name],
+                "pv_mwh": series.pv[name].sum() / 1000,
+                "yield": series.pv[name].sum() / series.pv_kw[name],
+                "sun": series.load[name].corr(series.irradiance),
+                "battery_kwh": building["electrical_storage"]["attributes"]["capacity"],
+                "charger_kw": _joined([c["attributes"]["max_charging_power"] for c in chargers.values()]),
+                "car_kwh": _joined(
+                    [
+                        schema["electric_vehicles_def"][car]["battery"]["attributes"]["capacity"]
+                        for car in cars
+                    ]
+                ),
+                "appliance": str(len(building.get("deferrable_appliances") or {}) or "–"),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def resources(table: pd.DataFrame) -> Figure:
+    """Who has what: annual load and PV of each home, and what can be controlled there."""
+    fig, (bars, grid) = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 4.6), sharey=True, width_ratios=(1, 1.05))
+    place = np.arange(len(table))
+    colours = sns.color_palette()
+    bars.barh(place - 0.2, table["load_mwh"], 0.38, color=colours[0], label=t("data.load"))
+    bars.barh(
+        place + 0.2,
+        table["pv_mwh"],
+        0.38,
+        color=colours[1],
+        hatch="////",
+        edgecolor="white",
+        label=t("data.pv"),
+    )
+    bars.set(xlabel=t("data.energy_year"), ylabel=t("data.home"))
+    bars.set_yticks(place, table["home"])
+    bars.invert_yaxis()
+    bars.grid(axis="y", visible=False)
+    bars.xaxis.set_major_formatter(labels.Numbers())
+    bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    columns = ["pv_kw", "battery_kwh", "charger_kw", "car_kwh", "appliance"]
+    shown = table[columns].map(lambda value: value if isinstance(value, str) else labels.number(value, None))
+    grid.imshow(
+        (shown != "–").to_numpy(dtype=float),
+        cmap=ListedColormap(["white", "#dbe7f3"]),
+        aspect="auto",
+        vmin=0,
+        vmax=1,
+    )
+    for row, line in enumerate(shown.to_numpy()):
+        for column, text in enumerate(line):
+            grid.text(column, row, text, ha="center", va="center", fontsize=8)
+    names = ("pv", "battery", "charger", "car", "appliance")
+    grid.set_xticks(range(len(columns)), [t(f"data.col_{name}") for name in names], fontsize=8)
+    grid.xaxis.tick_top()
+    grid.tick_params(length=0)
+    grid.grid(visible=False)
+    for edge in np.arange(0.5, len(columns) - 1):
+        grid.axvline(edge, color="white", linewidth=2)
+    for edge in np.arange(0.5, len(table) - 1):
+        grid.axhline(edge, color="white", linewidth=1)
+    sns.despine(ax=grid, left=True, bottom=True)
+    return fig
+
+
+def hours(series: Series) -> Figure:
+    """Load, PV, price and carbon by hour of day: the mean and the band of 80 % of the days."""
+    fig, axes = plt.subplots(2, 2, figsize=(TEXT_WIDTH, 3.9), sharex=True)
+    shown = {
+        "district_load": series.load.sum(axis=1),
+        "district_pv": series.pv.sum(axis=1),
+        "price": series.price,
+        "carbon": series.carbon,
+    }
+    for axis, (name, values), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
+        by_hour = values.groupby(values.index.hour)
+        place = np.arange(24)
+        band = axis.fill_between(
+            place, by_hour.quantile(0.1), by_hour.quantile(0.9), color=colour, alpha=0.25, linewidth=0
+        )
+        (line,) = axis.plot(place, by_hour.mean(), color=colour)
+        axis.set(ylabel=t(f"data.{name}"), xlim=(0, 23), xticks=range(0, 24, 6))
+        axis.set_ylim(bottom=0)
+        axis.yaxis.set_major_formatter(labels.Numbers())
+        axis.legend([line, band], [t("data.mean"), t("data.band")], loc="upper left", fontsize=7.5)
+    for axis in axes[1]:
+        axis.set_xlabel(t("data.hour"))
+    for axis in axes.flat:
+        axis.set_ylim(top=axis.get_ylim()[1] * 1.25)
+    return fig
+
+
+def months(series: Series) -> Figure:
+    """Energy of load and PV, mean price and carbon, month by month."""
+    fig, (energy, price, carbon) = plt.subplots(
+        3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1)
+    )
+    period = series.load.index.to_period("M")
+    place = np.arange(12)
+    colours = sns.color_palette()
+    for offset, (name, frame) in zip((-0.2, 0.2), (("load", series.load), ("pv", series.pv)), strict=True):
+        total = frame.sum(axis=1).groupby(period).sum() / 1000
+        hatch = {"hatch": "////", "edgecolor": "white"} if name == "pv" else {}
+        energy.bar(place + offset, total, 0.38, color=colours[name == "pv"], label=t(f"data.{name}"), **hatch)
+    energy.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    energy.set_ylabel(t("data.month_energy"))
+    for axis, name, values, colour in (
+        (price, "price", series.price, colours[2]),
+        (carbon, "carbon", series.carbon, colours[3]),
+    ):
+        axis.plot(place, values.groupby(period).mean(), marker="o", markersize=4, color=colour)
+        axis.set_ylabel(t(f"data.{name}").replace(" (", "\n("))
+        axis.set_ylim(bottom=0)
+    for axis in (energy, price, carbon):
+        axis.yaxis.set_major_formatter(labels.Numbers())
+        axis.grid(axis="x", visible=False)
+    carbon.set_xticks(place, [t(f"month.{month.month}") for month in sorted(set(period))])
+    fig.align_ylabels()
+    return fig
+
+
+def sessions(table: pd.DataFrame) -> Figure:
+    """When cars come and go, how long they stay, what they bring and what they must leave with."""
+    trips = table[table["trip"] > 0]
+    complete = table[table["complete"]]
+    kinds = ("working", "rest")
+    left = (trips["arrival"] - trips["trip"]) // 24
+    trips = trips.assign(kind=[kind_of_day(int(day)) for day in left])
+    complete = complete.assign(kind=[kind_of_day(int(row) // 24) for row in complete["departure"]])
+    fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
+    panels = (
+        ("departure_hour", complete["departure"] % 24, complete["kind"], np.arange(25)),
+        ("arrival_hour", trips["arrival"] % 24, trips["kind"], np.arange(25)),
+        ("stay", complete["departure"] - complete["arrival"], complete["kind"], np.arange(0, 73, 3)),
+        ("arrival_soc", 100 * trips["arrival_soc"], trips["kind"], np.arange(0, 101, 5)),
+        ("required_soc", 100 * complete["required_soc"], complete["kind"], np.arange(60, 102, 2)),
+    )
+    colours = sns.color_palette()
+    for axis, (name, values, kind, bins) in zip(axes.flat, panels, strict=False):
+        for which, colour in zip(kinds, colours, strict=False):
+            chosen = values[kind == which].dropna()
+            style = {"alpha": 0.45} if which == "working" else {"histtype": "step", "linewidth": 1.4}
+            axis.hist(chosen, bins, weights=np.full(len(chosen), 100 / len(chosen)), color=colour, **style)
+        axis.set(xlabel=t(f"data.{name}"))
+        axis.yaxis.set_major_formatter(labels.Numbers())
+    for axis in axes[:, 0]:
+        axis.set_ylabel(t("data.share_sessions"))
+    for axis in axes[0, :2]:
+        axis.set_xticks(range(0, 25, 6))
+    axes[0, 2].set_xticks(range(0, 73, 24))
+    count = np.zeros(8760)
+    for arrival, departure in zip(table["arrival"], table["departure"], strict=True):
+        count[arrival:departure] += 1
+    rest = np.array([kind_of_day(day) == "rest" for day in range(365)])
+    last = axes.flat[5]
+    for which, colour, style in zip((~rest, rest), colours, ("--", "-"), strict=False):
+        last.plot(count.reshape(365, 24)[which].mean(axis=0), color=colour, linestyle=style)
+    last.set(
+        xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6)
+    )
+    handles = [
+        Patch(facecolor=colours[0], alpha=0.45, label=t("data.working")),
+        Patch(facecolor="none", edgecolor=colours[1], linewidth=1.4, label=t("data.rest")),
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=2)
+    return fig
+
+
+def agreement(
+    official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]
+) -> Figure:
+    """The generator beside the official files; each pair is (sessions, cycles)."""
+    fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
+    bins = {
+        "departure_hour": np.arange(25),
+        "arrival_hour": np.arange(25),
+        "stay": np.arange(0, 73, 3),
+        "arrival_soc": np.arange(0, 101, 5),
+        "required_soc": np.arange(60, 102, 2),
+        "cycle_energy": np.arange(0, 101, 5),
+    }
+    colours = sns.color_palette()
+    for which, (table, cycles) in (("official", official), ("generated", generated)):
+        complete, trips = table[table["complete"]], table[table["trip"] > 0]
+        values = {
+            "departure_hour": complete["departure"] % 24,
+            "arrival_hour": trips["arrival"] % 24,
+            "stay": complete["departure"] - complete["arrival"],
+            "arrival_soc": 100 * trips["arrival_soc"],
+            "required_soc": 100 * complete["required_soc"],
+            "cycle_energy": cycles["energy"],
+        }
+        style = (
+            {"color": "0.75"}
+            if which == "official"
+            else {"histtype": "step", "linewidth": 1.4, "color": colours[3]}
+        )
+        for axis, (name, column) in zip(axes.flat, values.items(), strict=True):
+            shown = column.dropna()
+            axis.hist(shown, bins[name], weights=np.full(len(shown), 100 / len(shown)), **style)
+            axis.set_xlabel(t(f"data.{name}"))
+            axis.yaxis.set_major_formatter(labels.Numbers())
+    axes[0, 0].set_ylabel(t("data.share_sessions"))
+    axes[1, 0].set_ylabel(t("data.share_sessions"))
+    axes[1, 2].set_ylabel(t("data.share_cycles"))
+    for axis in axes[0, :2]:
+        axis.set_xticks(range(0, 25, 6))
+    axes[0, 2].set_xticks(range(0, 73, 24))
+    handles = [
+        Patch(facecolor="0.75", label=t("data.official")),
+        Patch(facecolor="none", edgecolor=colours[3], linewidth=1.4, label=t("data.generated")),
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=2)
+    return fig
+
+
+def split_calendar() -> Figure:
+    """Each day of the year in the colour of its split, with a letter for black-and-white print."""
+    days = pd.date_range(pd.Timestamp(FIRST_DAY), periods=365, freq="D")
+    split = split_of_rows()[::24]
+    months_ = sorted(set(days.to_period("M")))
+    cells = np.full((len(months_), 31), np.nan)
+    for day, name in zip(days, split, strict=True):
+        cells[months_.index(day.to_period("M")), day.day - 1] = SPLITS.index(name)
+    colours = [sns.color_palette("pastel")[0], sns.color_palette()[1], sns.color_palette("dark")[3]]
+    fig, axis = plt.subplots(figsize=(TEXT_WIDTH, 3.0))
+    axis.pcolormesh(
+        np.arange(32) + 0.5,
+        np.arange(len(months_) + 1),
+        cells,
+        cmap=ListedColormap(colours),
+        edgecolor="white",
+        vmin=0,
+        vmax=2,
+    )
+    for row, column in np.argwhere(cells > 0):
+        letter = labels.split(SPLITS[int(cells[row, column])])[0]
+        axis.text(column + 1, row + 0.5, letter, ha="center", va="center", fontsize=6.5, color="white")
+    axis.invert_yaxis()
+    axis.set_yticks(
+        np.arange(len(months_)) + 0.5, [f"{t(f'month.{m.month}')} {m.year}" for m in months_], fontsize=8
+    )
+    axis.set_xticks([1, 5, 10, 15, 20, 25, 30])
+    axis.set(xlabel=t("data.day_of_month"))
+    axis.grid(visible=False)
+    handles = [
+        Patch(facecolor=colour, label=labels.split(name))
+        for colour, name in zip(colours, SPLITS, strict=True)
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=3)
+    sns.despine(ax=axis, left=True, bottom=True)
+    return fig
+
+
+def odd_homes(table: pd.DataFrame, series: Series) -> Figure:
+    """Two meters that do not measure what their column says: load that follows the sun, PV that does not."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 2.9))
+    odd = {name.removeprefix("Building_") for name in ODD_HOMES}
+    colours = sns.color_palette()
+    for line in table.itertuples():
+        strange = line.home in odd
+        left.plot(
+            line.sun,
+            line[6],
+            "D" if strange else "o",
+            color=colours[3] if strange else colours[0],
+            markersize=5,
+        )
+        if strange or line[6] < 1000:
+            _beside(left, line.sun, line[6], line.home)
+    left.set(xlabel=t("data.sun_correlation"), ylabel=t("data.yield"), ylim=(-80, 2000), xlim=(-0.45, 1.02))
+    others = [name for name in series.load if name not in ODD_HOMES]
+    shapes = series.load.groupby(series.load.index.hour).mean()
+    for name, style, colour in zip(ODD_HOMES, ("-", "--"), (colours[3], colours[4]), strict=True):
+        right.plot(
+            shapes[name], style, color=colour, label=f"{t('data.home')} {name.removeprefix('Building_')}"
+        )
+    right.plot(shapes[others].median(axis=1), ":", color="0.2", label=t("data.others"))
+    right.set(xlabel=t("data.hour"), ylabel=t("data.load_shape"), xlim=(0, 23), xticks=range(0, 24, 6))
+    right.set_ylim(0, right.get_ylim()[1] * 1.3)
+    right.legend(loc="upper left", fontsize=7.5)
+    for axis in (left, right):
+        axis.xaxis.set_major_formatter(labels.Numbers())
+        axis.yaxis.set_major_formatter(labels.Numbers())
+    return fig
+
+
+def _beside(axis: Axes, x: float, y: float, text: str) -> None:
+    axis.annotate(text, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+
+
+def _joined(values: list[float]) -> str:
+    return " + ".join(labels.number(value, None) for value in values) or "–"
