@@ -156,9 +156,9 @@ class Policy(nn.Module):
             self.register_buffer("district_columns", columns, persistent=False)
             spread = features.scale.gather(1, columns).clamp(min=1e-3).reciprocal().square().sum(0).sqrt()
             mean = features.mean.gather(1, columns).sum(0)
-            self.register_buffer("district_mean", torch.stack([mean[0], mean[1] - mean[2]]), persistent=False)
+            self.register_buffer("district_mean", torch.stack([mean[0], mean[1] - mean[2]]))
             # Homes move together, so a district sum varies more than independent homes would.
-            self.register_buffer("district_scale", 0.5 / torch.stack([spread[0], spread[1] + spread[2]]), persistent=False)
+            self.register_buffer("district_scale", 0.5 / torch.stack([spread[0], spread[1] + spread[2]]))
         elif coordination != "none":
             raise ValueError(f"unknown coordination {coordination!r}: use none or broadcast")
 
