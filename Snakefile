@@ -2,8 +2,9 @@
 #
 #   make quick        or by hand:  python -m snakemake --workflow-profile profiles/local --config profile=quick
 #
-# Executed notebooks are logs, so that Snakemake keeps those of failed jobs; results are marked update(), so that it
-# keeps the earlier ones until a job has replaced them; checkpoints are not declared, so that training resumes.
+# Results are marked update(), so that the earlier ones stay until a job has replaced them. Executed notebooks and
+# checkpoints are not declared at all: Snakemake would remove them when a job starts or fails, and a failed notebook
+# is there to be read, a checkpoint to be resumed from.
 # On another machine, `--touch` takes the results that git brought as up to date.
 import re
 import shutil
@@ -51,8 +52,6 @@ rule data_exploration:
         "notebooks/scripts/01_data_exploration.py", SETTINGS, LIBRARY
     output:
         update(f"{RESULTS}/reports/01_data_exploration.html")
-    log:
-        f"{RESULTS}/notebooks/01_data_exploration.ipynb"
     shell:
         f"{RUN} 01_data_exploration {COMMON}"
 
@@ -61,8 +60,6 @@ rule training:
         "notebooks/scripts/02_training.py", SETTINGS, LEARNING
     output:
         update(f"{LEARNER}/{{variant}}/seed_{{seed}}/kpis.csv")
-    log:
-        f"{RESULTS}/notebooks/02_training_{{variant}}_seed_{{seed}}.ipynb"
     threads: CONFIG.threads
     resources:
         gpu=GPU
@@ -77,7 +74,5 @@ rule baselines:
     output:
         update(f"{RESULTS}/reports/03_baselines.html"),
         update(f"{RESULTS}/kpis.csv")
-    log:
-        f"{RESULTS}/notebooks/03_baselines.ipynb"
     shell:
         f"{RUN} 03_baselines {COMMON}"

@@ -136,6 +136,7 @@ def run(
             kernel_name="python3",
             cwd=str(paths.notebooks()),
             progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: no word about unencrypted local ports
             stdout_file=output,
             stderr_file=output,
         )
