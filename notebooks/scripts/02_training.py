@@ -46,6 +46,8 @@ end = hours or None
 watch = Stopwatch()
 ensure_writable(paths.results(profile))
 print(f"profile {profile}, {data.edition} edition, variant {variant}, seed {seed}")
+if hours:
+    display(Markdown(f"**A trial of {hours} hours: what follows shows that everything runs, and is no result.**"))
 
 # %% [markdown]
 # ## The idea
@@ -91,9 +93,7 @@ how = (
     if horizon
     else f"$K = 0$: MADDPG as published, from a replay memory of {train_config.replay_capacity:,} transitions."
 )
-budget = (
-    f"At most {train_config.updates:,} updates or {train_config.minutes:g} minutes, whichever comes first."
-)
+budget = f"At most {train_config.updates:,} updates or {train_config.minutes:g} minutes, whichever comes first."
 display(Markdown(f"{how} {budget}"))
 
 # %% [markdown]
@@ -264,23 +264,21 @@ tables.publish(
 # %%
 value = rows.set_index(["engine", "split", "kpi"])["value"]
 ratios = tables.relative(both)
-ratios = ratios[
-    (ratios["controller"] == controller) & (ratios["split"] == split) & (ratios["engine"] == engine)
-]
+ratios = ratios[(ratios["controller"] == controller) & (ratios["split"] == split) & (ratios["engine"] == engine)]
 terms = ratios[ratios["kpi"].isin(tables.TERMS)].set_index("kpi")["value"]
 composite = value[engine, split, tables.COMPOSITE]
 passes = tables.gate(tables.select(rows, split=split, engine=engine))["passes"].all()
 with labels.using("en"):
     where = labels.t(f"weeks.{split}")
     sentences = [
-        f"On the {where}, in {labels.t(f'engine.{engine}')}, the composite is **{composite:.3f}** of BAU's: the district's "
-        f"weighted bill is {abs(1 - composite):.1%} {'lower' if composite < 1 else 'higher'}.",
-        f"The term that gains most is {labels.kpi(terms.idxmin()).lower()} ({terms.min():.3f} of BAU's), the one that gains "
-        f"least {labels.kpi(terms.idxmax()).lower()} ({terms.max():.3f}).",
+        f"On the {where}, in {labels.t(f'engine.{engine}')}, the composite is **{composite:.3f}** of BAU's: the "
+        f"district's weighted bill is {abs(1 - composite):.1%} {'lower' if composite < 1 else 'higher'}.",
+        f"The term that gains most is {labels.kpi(terms.idxmin()).lower()} ({terms.min():.3f} of BAU's), the one that "
+        f"gains least {labels.kpi(terms.idxmax()).lower()} ({terms.max():.3f}).",
         f"{value[engine, split, 'ev_departures_met']:.1%} of the feasible departures are met: the policy "
         f"{'passes' if passes else 'does **not** pass'} the service gate.",
     ]
-if {"train", split} <= set(rows["split"]):
+if split != "year":
     gap = composite - value[engine, "train", tables.COMPOSITE]
     sentences.append(
         f"On training weeks it has {value[engine, 'train', tables.COMPOSITE]:.3f}: the price of weeks it never saw is "

@@ -43,6 +43,8 @@ end = hours or None
 watch = Stopwatch()
 ensure_writable(paths.results(profile))
 print(f"profile {profile}, {data.edition} edition, engines {', '.join(config.engines)}")
+if hours:
+    display(Markdown(f"**A trial of {hours} hours: what follows shows that everything runs, and is no result.**"))
 
 # %% [markdown]
 # ## The rules
@@ -64,9 +66,7 @@ common = {"end": end, "config": config, "progress": False}
 with watch("rules"):
     first, rest = jobs[0], jobs[1:]
     if first[0] != evaluation.REFERENCE:
-        raise ValueError(
-            f"configs/{profile}.yaml: controllers must hold {evaluation.REFERENCE}, the reference"
-        )
+        raise ValueError(f"configs/{profile}.yaml: controllers must hold {evaluation.REFERENCE}, the reference")
     evaluation.evaluate_controller(
         first[0], "default", 0, CONTROLLERS[first[0]], data, profile, config.engines, **common
     )
@@ -132,8 +132,8 @@ with labels.using("en"):
         )
     for index, row in failing.iterrows():
         sentences.append(
-            f"{name_of[index]} fails the gate: it meets {row['ev_departures_met']:.1%} of the feasible departures, so its "
-            f"composite of {row[tables.COMPOSITE]:.3f} is bought with cars that leave too empty or cycles not run."
+            f"{name_of[index]} fails the gate: it meets {row['ev_departures_met']:.1%} of the feasible departures, so "
+            f"its composite of {row[tables.COMPOSITE]:.3f} is bought with cars that leave too empty or cycles not run."
         )
     learned = main[main["controller"].isin(["cooperative_maddpg", "maddpg"])]
     for index, row in learned.iterrows():
@@ -145,9 +145,7 @@ with labels.using("en"):
             f"{'below' if against < 0 else 'above'} the spread rule."
         )
     if learned.empty:
-        sentences.append(
-            "No learned policy lies in this profile's results yet: run notebook 02 and this one again."
-        )
+        sentences.append("No learned policy lies in this profile's results yet: run notebook 02 and this one again.")
 display(Markdown(" ".join(sentences)))
 
 # %% [markdown]
@@ -168,13 +166,9 @@ figures.publish("kpi_bars", kpis, profile=profile, **where)
 # %%
 known = [name for name in splits.SPLITS if (kpis["split"] == name).any()]
 serves = tables.gate(tables.select(kpis, **where))["passes"]
-comparable = kpis[
-    [bool(serves.get((c, v), False)) for c, v in zip(kpis["controller"], kpis["variant"], strict=True)]
-]
+comparable = kpis[[bool(serves.get((c, v), False)) for c, v in zip(kpis["controller"], kpis["variant"], strict=True)]]
 comparable = comparable if len(tables.keys(comparable)) > 1 else kpis
-figures.publish(
-    "composite_by_split", comparable, profile=profile, engine=engine, edition=data.edition, splits=known
-)
+figures.publish("composite_by_split", comparable, profile=profile, engine=engine, edition=data.edition, splits=known)
 
 # %% [markdown]
 # ## Hour by hour
@@ -241,9 +235,7 @@ runs = {}
 for pair in pairs:
     if (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
         runs[pair] = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
-departures = pd.concat(
-    [tables.departures(run, service, *pair) for pair, run in runs.items()], ignore_index=True
-)
+departures = pd.concat([tables.departures(run, service, *pair) for pair, run in runs.items()], ignore_index=True)
 figures.publish("departure_margins", departures, profile=profile)
 
 # %%
@@ -263,11 +255,7 @@ display(Markdown(f"Median margin in points of charge: {'; '.join(lines)}."))
 # %%
 rows = [row for start, stop in blocks for row in range(start, stop)]
 costs = pd.concat(
-    [
-        tables.home_costs(run, community.home_names, *pair, rows)
-        for pair, run in runs.items()
-        if pair[0] != "random"
-    ]
+    [tables.home_costs(run, community.home_names, *pair, rows) for pair, run in runs.items() if pair[0] != "random"]
 )
 figures.publish("home_heatmap", costs, "cost", profile=profile)
 
@@ -315,14 +303,10 @@ logs = [
     pd.read_csv(file)
     for variant in config.variants
     for seed in config.seeds
-    if (
-        file := paths.run(profile, data.edition, "cooperative_maddpg", variant, seed) / "training.csv"
-    ).is_file()
+    if (file := paths.run(profile, data.edition, "cooperative_maddpg", variant, seed) / "training.csv").is_file()
 ]
 if logs:
-    validation = kpis[
-        (kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)
-    ]
+    validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
     rule = validation[validation["controller"] == "rule"]["value"]
     references = {"rule": float(rule.iloc[0])} if len(rule) else {}
     figures.publish("learning_curves", pd.concat(logs, ignore_index=True), references, profile=profile)

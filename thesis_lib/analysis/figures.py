@@ -7,6 +7,7 @@ hatch, and its colour differs in lightness, so that the page survives a black-an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ TEXT_WIDTH = 6.1  # inches: the text block of the thesis (A4, 27.5 mm margins)
 
 def use_style() -> None:
     """Set seaborn and matplotlib up for the printed page: 9-10 pt text, TrueType fonts, no title clutter."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # CityLearn turns every library's INFO lines on
     sns.set_theme(
         context="paper",
         style="whitegrid",
@@ -98,9 +100,7 @@ def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, *
     """
     text = caption(name, *frames, **options)
     save(globals()[name](*frames, **options), save_as or name, profile)
-    display(
-        Image(paths.figures(profile) / f"{save_as or name}.png", width=SHOWN_WIDTH), Markdown(f"*{text}*")
-    )
+    display(Image(paths.figures(profile) / f"{save_as or name}.png", width=SHOWN_WIDTH), Markdown(f"*{text}*"))
     return text
 
 
@@ -236,15 +236,11 @@ def kpi_bars(
                 zorder=2,
             )
             if stats["seeds"] > 1:
-                chosen = (
-                    (over["controller"] == pair[0]) & (over["variant"] == pair[1]) & (over["kpi"] == name)
-                )
+                chosen = (over["controller"] == pair[0]) & (over["variant"] == pair[1]) & (over["kpi"] == name)
                 seeds = over.loc[chosen, "value"].to_numpy()
                 offsets = y + np.linspace(-0.3, 0.3, len(seeds))
                 ax.plot(seeds, offsets, "o", ms=2.2, mfc="white", mec="black", mew=0.5, ls="", zorder=4)
-                ax.errorbar(
-                    stats["mean"], y, xerr=stats["half"], color="black", lw=1.1, capsize=2.5, zorder=5
-                )
+                ax.errorbar(stats["mean"], y, xerr=stats["half"], color="black", lw=1.1, capsize=2.5, zorder=5)
         ax.axvline(1, color="black", lw=0.8, ls=(0, (4, 2)), zorder=3)
         ax.set_title(labels.kpi(name), pad=3)
         ax.grid(False, axis="y")
@@ -414,9 +410,7 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
     Only rows present in ``hourly`` count. Lines are means over seeds, thin ones the seeds.
     """
     pairs = tables.keys(hourly)
-    fig, axes = plt.subplots(
-        3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.0), gridspec_kw={"height_ratios": [2.6, 1.4, 1]}
-    )
+    fig, axes = plt.subplots(3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.0), gridspec_kw={"height_ratios": [2.6, 1.4, 1]})
     hour = hourly["row"] % 24
     days = hourly.groupby([*tables.KEY, "seed", hour.rename("hour")])["net"].mean()
     for pair in pairs:
@@ -505,9 +499,7 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
         style = look(*pair, among=pairs)
         own = _first_seed(hourly, pair)
         own = own[(own["row"] >= start) & (own["row"] < stop)]
-        ax.plot(
-            own["row"], own["net"], color=style.color, ls=style.line, lw=1.2, label=labels.controller(*pair)
-        )
+        ax.plot(own["row"], own["net"], color=style.color, ls=style.line, lw=1.2, label=labels.controller(*pair))
     rows = context.loc[start : stop - 1]
     below.step(rows.index, rows["price"], where="mid", color="#AA3377", lw=1.1)
     ax.axhline(0, color="0.3", lw=0.7)
@@ -551,9 +543,7 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
     """
     rows = flows.loc[day * 24 : day * 24 + 23]
     hour = rows.index % 24
-    fig, axes = plt.subplots(
-        3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.6), gridspec_kw={"height_ratios": [2.6, 1.3, 1]}
-    )
+    fig, axes = plt.subplots(3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.6), gridspec_kw={"height_ratios": [2.6, 1.3, 1]})
     parts = (
         ("load", "0.75", ""),
         ("chargers", "#0072B2", "////"),
@@ -581,9 +571,7 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
         above, under = above + values.clip(min=0), under + values.clip(max=0)
     axes[0].plot(hour, rows["net"], color="black", marker="o", ms=3, lw=1.4, label=labels.t("legend.net"))
     axes[0].axhline(0, color="0.2", lw=0.7)
-    axes[1].plot(
-        hour, 100 * rows["battery_soc"], color="#E69F00", marker="s", ms=3, label=labels.t("legend.battery")
-    )
+    axes[1].plot(hour, 100 * rows["battery_soc"], color="#E69F00", marker="s", ms=3, label=labels.t("legend.battery"))
     axes[1].plot(
         hour,
         100 * rows["car_soc"],
@@ -680,9 +668,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
     margin = 100 * (rows["soc"] - rows["required"])
     low = min(-20.0, 5 * np.floor(margin.min() / 5)) if len(margin) else -20.0
     high = max(20.0, 5 * np.ceil(margin.max() / 5)) if len(margin) else 20.0
-    edges = (
-        np.arange(low, high + 2.6, 2.5) - 1e-4
-    )  # a margin of exactly 0 or of the tolerance falls right of its line
+    edges = np.arange(low, high + 2.6, 2.5) - 1e-4  # a margin of exactly 0 or of the tolerance falls right of its line
     fig, axes = plt.subplots(
         len(pairs), 1, sharex=True, sharey=True, squeeze=False, figsize=(TEXT_WIDTH, 0.75 + 0.82 * len(pairs))
     )
@@ -834,9 +820,7 @@ def _caption_kpi_bars(
         edition=labels.t(f"edition.{rows['edition'].iloc[0]}"),
         best=best,
         spread=labels.t("caption.spread", seeds=labels.listing([str(n) for n in seeds])) if seeds else "",
-        failing=labels.t(
-            "caption.failing", gate=labels.number(evaluation.GATE), controllers=labels.listing(failing)
-        )
+        failing=labels.t("caption.failing", gate=labels.number(evaluation.GATE), controllers=labels.listing(failing))
         if failing
         else "",
     )
@@ -849,13 +833,9 @@ def _caption_composite_by_split(
     edition: str | None = None,
     splits: Sequence[str] = ("train", "validation", "test"),
 ) -> str:
-    rows = tables.select(
-        kpis[kpis["kpi"] == tables.COMPOSITE], engine=engine, edition=edition, split=splits[0]
-    )
+    rows = tables.select(kpis[kpis["kpi"] == tables.COMPOSITE], engine=engine, edition=edition, split=splits[0])
     where = (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)
-    means = (
-        kpis[where & kpis["edition"].isin(rows["edition"])].groupby([*tables.KEY, "split"])["value"].mean()
-    )
+    means = kpis[where & kpis["edition"].isin(rows["edition"])].groupby([*tables.KEY, "split"])["value"].mean()
     parts = []
     for pair in tables.keys(rows):
         if pair[0] == tables.BAU:
@@ -895,9 +875,7 @@ def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] 
         best=labels.number(best["composite"], 3),
         minutes=labels.number(best["seconds"] / 60, 1),
         updates=labels.number(best["update"], 0),
-        references=labels.listing(
-            [f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]
-        ),
+        references=labels.listing([f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]),
     )
 
 
@@ -931,9 +909,7 @@ def _caption_hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequ
     start, stop = hardest(hourly, blocks)
     week = hourly[(hourly["row"] >= start) & (hourly["row"] < stop)]
     peaks = {pair: float(_first_seed(week, pair)["net"].max()) for pair in tables.keys(week)}
-    return labels.t(
-        "caption.hard_week", start=labels.day(start), end=labels.day(stop - 1), peaks=_peaks(peaks)
-    )
+    return labels.t("caption.hard_week", start=labels.day(start), end=labels.day(stop - 1), peaks=_peaks(peaks))
 
 
 def _caption_policy_day(flows: pd.DataFrame, day: int) -> str:

@@ -178,14 +178,8 @@ TEXT: dict[str, tuple[str, str]] = {
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
     ),
     "caption.composite_by_split": (
-        (
-            "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a "
-            "{last}: {gaps}."
-        ),
-        (
-            "Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to "
-            "{last}: {gaps}."
-        ),
+        ("Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a {last}: {gaps}."),
+        ("Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to {last}: {gaps}."),
     ),
     "caption.learning_curves": (
         (

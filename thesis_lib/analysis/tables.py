@@ -188,12 +188,7 @@ def engines(
     rank = {pair: place for place, pair in enumerate(keys(table))}
     place = table[KEY].apply(lambda row: rank[tuple(row)], axis=1)
     kind = table["kpi"].map({name: i for i, name in enumerate(names)})
-    return (
-        table.assign(_a=place, _b=kind)
-        .sort_values(["_a", "_b"])
-        .drop(columns=["_a", "_b"])
-        .reset_index(drop=True)
-    )
+    return table.assign(_a=place, _b=kind).sort_values(["_a", "_b"]).drop(columns=["_a", "_b"]).reset_index(drop=True)
 
 
 _LATEX = {
@@ -308,9 +303,9 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
     """
     folder = paths.tables(profile)
     shown = printed(frame).map(latex)
-    numeric = {
-        heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])
-    } - {heading("gate")}
+    numeric = {heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])} - {
+        heading("gate")
+    }
     column_format = "".join("r" if column in numeric else "l" for column in shown.columns)
     shown.columns = pd.Index([_stacked(latex(column)) for column in shown.columns])
     tex = shown.style.hide(axis="index").to_latex(
