@@ -85,8 +85,8 @@ def save(fig: Figure, name: str, profile: str) -> Path:
     return folder / f"{name}.pdf"
 
 
-def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, **options: Any) -> str:
-    """Draw a figure of this module, save it, show it in a notebook with its caption; returns the caption.
+def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, **options: Any) -> None:
+    """Draw a figure of this module, save it, show it in a notebook with its caption.
 
     Args:
         name: the figure's function, such as ``kpi_bars``.
@@ -101,7 +101,6 @@ def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, *
     text = caption(name, *frames, **options)
     save(globals()[name](*frames, **options), save_as or name, profile)
     display(Image(paths.figures(profile) / f"{save_as or name}.png", width=SHOWN_WIDTH), Markdown(f"*{text}*"))
-    return text
 
 
 # --------------------------------------------------------------------------------------------- looks
@@ -716,7 +715,7 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
             all); a controller's seeds are averaged. Business as usual must be among them.
     """
     change = home_changes(homes)
-    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.15 + 0.34 * len(change)))
+    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.45 + 0.36 * len(change)))
     reach = max(5.0, float(np.nanpercentile(np.abs(change.to_numpy()), 95)))
     text = change.map(lambda value: labels.number(value, 0))
     sns.heatmap(

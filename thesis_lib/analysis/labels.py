@@ -183,13 +183,13 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.learning_curves": (
         (
-            "Curvas de aprendizaje de {seeds} semilla(s): pérdida del actor y compuesto en las semanas de "
+            "Curvas de aprendizaje (semillas: {seeds}): pérdida del actor y compuesto en las semanas de "
             "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación "
             "es {best}, "
             "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}."
         ),
         (
-            "Learning curves of {seeds} seed(s): actor loss and composite on the validation weeks, against "
+            "Learning curves (seeds: {seeds}): actor loss and composite on the validation weeks, against "
             "time and updates. The best validation composite is {best}, after {minutes} min and "
             "{updates} updates. Horizontal lines: {references}."
         ),
