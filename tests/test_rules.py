@@ -13,6 +13,8 @@ from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer, column, from_lists, to_lists
 from thesis_lib.controllers import CONTROLLERS, Controller, rules
 
+from test_kpis import mismatch  # isort: skip
+
 FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
 SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
 pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
@@ -57,6 +59,15 @@ def test_every_controller_keeps_the_protocol(name, community):
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
+def test_every_controller_works_in_single_precision(name, env, community):
+    single = Community.from_citylearn(env)
+    pairs = zip(roll(single, CONTROLLERS[name](), 12), roll(community, CONTROLLERS[name](), 12), strict=True)
+    for (_, actions, _), (_, exact, _) in pairs:
+        assert actions.dtype == torch.float32
+        assert torch.allclose(actions.double(), exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
 def test_copies_do_not_see_each_other(name, community):
     if name == "random":
         pytest.skip("draws a number for every copy")
@@ -91,8 +102,7 @@ def agreement(env, community):
         starts += theirs[0][2] > 0.5
         return theirs
 
-    original.drive(env, act)
-    return distance, starts
+    return original.drive(env, act), distance, starts
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +113,18 @@ def year():
 @pytest.mark.parametrize("start", [0, 24 * 59])
 def test_business_as_usual_is_citylearns_agent(start, year):
     env = dataset.load(dataset.find("official"), start=start, end=start + 24 * 14)
-    distance, starts = agreement(env, year)
+    _, distance, starts = agreement(env, year)
     assert len(distance) == 24 * 14 and starts > 10
     assert max(distance) == 0.0
 
 
 @pytest.mark.slow
 def test_business_as_usual_is_citylearns_agent_over_the_year(year):
-    distance, starts = agreement(dataset.load(dataset.find("official")), year)
+    env = dataset.load(dataset.find("official"))
+    run, distance, starts = agreement(env, year)
     assert len(distance) == 8759 and starts == 365
     assert max(distance) == 0.0
+    assert max(mismatch(env, run).values()) < 1e-6
 
 
 def test_charge_on_arrival(community):
