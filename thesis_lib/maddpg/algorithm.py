@@ -132,7 +132,7 @@ class MADDPG:
     def rollout_target(self, rollout: Rollout) -> Tensor:
         """What the critic should say of each rolled hour, (K, B): the rewards that followed, then the targets' tail."""
         with torch.no_grad():
-            value = self.target_critic(rollout.features[-1], rollout.actions[-1]).amin(0)
+            value = self.target_critic(rollout.features[-1], rollout.actions[-1]).mean(0)
             values = []
             for reward in rollout.rewards.flip(0).unbind(0):
                 value = reward + self.config.discount * value

@@ -6,14 +6,15 @@ connected, hours left, required SOC, SOC. An appliance that cannot wait another 
 
 The idea is a reachability table. With F the SOC after an hour at full power, M_0(r) = r and
 M_n(r) = min {s : F(s) >= M_{n-1}(r)} is the lowest SOC from which r is still reached by n hours at full power.
-While n more hours follow this one the SOC after this one must be at least M_n(r); the least action that gives
-a SOC gain is a second table. Both are computed once per charger from CityLearn's physics and then only looked up, so that
-the layer is gathers, products and maxima: gradients pass, ONNX exports it, and no value decides a branch.
+While n more hours follow this one the SOC after this one must be at least M_n(r); the least action that gives a
+SOC gain is a second table. Both are computed once per charger from CityLearn's physics and then only looked up, so
+that the layer is gathers, products and maxima: gradients pass, ONNX exports it, and no value decides a branch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,6 +136,22 @@ class Guard(nn.Module):
     ``tolerance``: SOC below the required one that still counts as kept.
     """
 
+    action_low: Tensor
+    reach: Tensor
+    least: Tensor
+    first_gain: Tensor
+    gain_step: Tensor
+    power_share_min: Tensor
+    floor: Tensor
+    kept: Tensor
+    charger_low: Tensor
+    charger_home: Tensor
+    charger_columns: Tensor
+    appliance_home: Tensor
+    appliance_columns: Tensor
+    appliance_hours: Tensor
+    place: Tensor
+
     def __init__(
         self,
         chargers: list[ChargerSlot],
@@ -152,7 +169,7 @@ class Guard(nn.Module):
         steps = max([len(table) for table in reach], default=1)
         actions = [action_table(charger.physics) for charger in chargers]
 
-        def buffer(name: str, values, dtype=torch.float32) -> None:
+        def buffer(name: str, values: Any, dtype: torch.dtype = torch.float32) -> None:
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=dtype), persistent=False)
 
         self.register_buffer("action_low", action_low.clone().float(), persistent=False)
@@ -169,7 +186,6 @@ class Guard(nn.Module):
         buffer("charger_home", [c.home for c in chargers], torch.long)
         names = ("connected", "departure_time", "required_soc", "soc")
         buffer("charger_columns", [[getattr(c, n) for n in names] for c in chargers] or np.zeros((0, 4)), torch.long)
-        buffer("charger_slot", [c.home * slots + c.slot for c in chargers], torch.long)
         buffer("appliance_home", [a.home for a in appliances], torch.long)
         names = ("can_start", "hours_until_latest_start", "hours_until_deadline", "duration_steps")
         columns = [[getattr(a, n) for n in names] for a in appliances]
@@ -177,8 +193,9 @@ class Guard(nn.Module):
         buffer("appliance_hours", [a.hours for a in appliances])
         # (C + A, H * S) puts each charger's and appliance's bound in its slot
         place = np.zeros((len(chargers) + len(appliances), homes * slots))
-        for row, owner in enumerate([*chargers, *appliances]):
-            place[row, owner.home * slots + owner.slot] = 1.0
+        owners = [(c.home, c.slot) for c in chargers] + [(a.home, a.slot) for a in appliances]
+        for row, (home, slot) in enumerate(owners):
+            place[row, home * slots + slot] = 1.0
         buffer("place", place)
 
     def margins(self, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,9 +214,9 @@ class Guard(nn.Module):
         undisclosed = (target - soc).clamp(max=self.undisclosed_pace)
         return connected, torch.where(departure < 0, undisclosed, needed - soc)
 
-    def lower(self, observations: Tensor) -> Tensor:
-        """The least admissible action (B, H, S) given observations (B, H, O)."""
-        connected, gain = self.margins(observations)
+    def lower(self, observations: Tensor, margins: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The least admissible action (B, H, S) given observations (B, H, O); ``margins`` where at hand."""
+        connected, gain = self.margins(observations) if margins is None else margins
         place = ((gain - self.first_gain) / self.gain_step).clamp(0, GAIN_GRID - 1)
         below = place.detach().floor().clamp(max=GAIN_GRID - 2)
         part, column = place - below, below.long()
@@ -283,8 +300,8 @@ def guard_of(community: Community, undisclosed_pace: float, spare_steps: int = 0
     for name, home, slot in zip(c.appliance_names, c.appliance_home.tolist(), c.appliance_slot.tolist(), strict=True):
         if slot >= 0:
             names = ("can_start", "hours_until_latest_start", "hours_until_deadline", "cycle_duration_steps")
-            columns = [column(home, f"deferrable_appliance_{name}_{field}") for field in names]
-            appliances.append(ApplianceSlot(home, slot, *columns, hours=c.hours))
+            start, latest, deadline, duration = (column(home, f"deferrable_appliance_{name}_{field}") for field in names)
+            appliances.append(ApplianceSlot(home, slot, start, latest, deadline, duration, c.hours))
     return Guard(chargers, appliances, c.action_low.cpu(), undisclosed_pace, spare_steps, tolerance)
 
 

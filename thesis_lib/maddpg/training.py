@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import importlib.metadata
 import math
@@ -33,7 +32,16 @@ from thesis_lib.maddpg.noise import Noise, NoiseKind
 from thesis_lib.maddpg.replay import Batch, Replay
 
 FORMAT = 1  # of checkpoints
-LOG_FIELDS = ("update", "seconds", "actor_loss", "critic_loss", "composite", "departures_met", "cycles_missed", "passes")
+LOG_FIELDS = (
+    "update",
+    "seconds",
+    "actor_loss",
+    "critic_loss",
+    "composite",
+    "departures_met",
+    "cycles_missed",
+    "passes",
+)
 
 
 class TrainConfig(MADDPGConfig):
@@ -117,10 +125,14 @@ class CommunityWorld:
     LEAD_IN = 24  # hours rolled before each validation week, not counted
 
     def __init__(
-        self, community: Community, reference: Controller, augment: bool = True, swap_share: float = 0.25,
+        self,
+        community: Community,
+        reference: Controller,
+        augment: bool = True,
+        swap_share: float = 0.25,
         tolerance: float = 0.05,
     ):
-        """``reference``: business as usual, whose terms scale the reward; ``tolerance``: SOC that a departure may lack."""
+        """``reference``: business as usual, whose terms scale the reward; ``tolerance``: SOC a departure may lack."""
         self.community, self.augment, self.swap_share, self.tolerance = community, augment, swap_share, tolerance
         self.fingerprint, self.observation_names = community.fingerprint, community.observation_names
         self.action_mask, self.device = community.action_mask, community.device
@@ -173,7 +185,7 @@ class CommunityWorld:
         block = torch.searchsorted(room.cumsum(0), place, right=True)
         start = first[block] + place - (room.cumsum(0) - room)[block]
         ahead = torch.arange(hours + 1).unsqueeze(1)
-        channels = {}
+        channels: dict[str, Any] = {}
         if self.augment:
             low = -((start - first[block]) // 24)
             high = (first[block] + room[block] - 1 - start) // 24
@@ -196,15 +208,21 @@ class CommunityWorld:
                 "pv": (sun.expand(-1, -1, c.homes), swapped()),
                 "weather": sun.expand(-1, -1, c.widths[FLOATS.index("weather")]),
                 "market": shifted(1).expand(-1, -1, c.widths[FLOATS.index("market")]),
-                **dict.fromkeys(("connected", "departure", "required_soc", "incoming", "arrival", "arrival_soc", "car"), chargers),
+                **dict.fromkeys(
+                    ("connected", "departure", "required_soc", "incoming", "arrival", "arrival_soc", "car"), chargers
+                ),
                 **dict.fromkeys(("keep", "floor", "forced", "charger", "drift"), cars),
             }
-        move = lambda x: tuple(part.to(self.device) for part in x) if isinstance(x, tuple) else x.to(self.device)  # noqa: E731
-        rows = c.read(move(ahead + start), **{name: move(where) for name, where in channels.items()})
+        for name, where in channels.items():
+            pair = isinstance(where, tuple)
+            channels[name] = tuple(part.to(self.device) for part in where) if pair else where.to(self.device)
+        rows = c.read((ahead + start).to(self.device), **channels)
         window = [Rows(*hour) for hour in zip(*(field.unbind(0) for field in rows), strict=True)]
         battery = torch.rand(batch, c.homes, generator=generator).to(c.device, c.dtype)
         cars_soc = torch.rand(batch, c.cars, generator=generator).to(c.device, c.dtype)
-        state = c.reset(batch, start.to(self.device), hours + 1, battery, torch.maximum(cars_soc, c.storage_minimum_soc[c.homes :]))
+        state = c.reset(
+            batch, start.to(self.device), hours + 1, battery, torch.maximum(cars_soc, c.storage_minimum_soc[c.homes :])
+        )
         state = state._replace(net=window[0].load - window[0].pv)
         connected, gain = self.margin_guard.margins(self.observer(state, window[0]))
         due = (connected * gain.clamp(min=0.0)).to(c.dtype)
@@ -222,7 +240,9 @@ class CommunityWorld:
         after, flows = self.community.step(state, actions, hour, surrogate=True)
         return after, self._reward(state, flows, self.scale)
 
-    def _reward(self, state: State, flows: Flows, scale: dict[str, float], weights: dict[str, float] = WEIGHTS) -> Tensor:
+    def _reward(
+        self, state: State, flows: Flows, scale: dict[str, float], weights: dict[str, float] = WEIGHTS
+    ) -> Tensor:
         day_start = state.row % self.community.steps_per_day == 0
         return team_reward(
             flows.net, flows.cost, flows.emissions, state.net.sum(-1), state.day_peak, day_start, scale, weights
@@ -251,7 +271,9 @@ class CommunityWorld:
     def _departures_met(self, controller: Any, totals: dict[str, float] | None = None) -> Tensor:
         """Roll the validation weeks: (hours, B, C), 1 departed with enough, 0 with too little, -1 no departure."""
         met, held = [], None
-        for hour, (state, rows, flows, after) in enumerate(self._run(controller, self.validation_starts, self.validation_hours)):
+        for hour, (state, rows, flows, after) in enumerate(
+            self._run(controller, self.validation_starts, self.validation_hours)
+        ):
             if held is not None:
                 required, soc, connected, left = held
                 leaves = connected & ((rows.connected == 0) | ((left <= 1) & (rows.departure > left)))
@@ -351,7 +373,9 @@ class _Run:
         self.algorithm = MADDPG(config, policy.to(world.device), critic.to(world.device))
         self.replay = None
         if config.rollout_horizon == 0:
-            self.replay = Replay(config.replay_capacity, *mean.shape, world.action_mask.shape[1], str(world.device))
+            homes, width = mean.shape
+            slots = world.action_mask.shape[1]
+            self.replay = Replay(config.replay_capacity, homes, width, slots, str(world.device))
         self.updates, self.seconds, self.best = 0, 0.0, math.inf
         self.sums: dict[str, float] = {}
         self.count = 0
@@ -412,19 +436,28 @@ class _Run:
             "updates": self.updates,
             "seconds": self.seconds,
             "best": self.best,
-            "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in ("torch", "numpy")}},
+            "versions": {
+                "python": platform.python_version(),
+                **{n: importlib.metadata.version(n) for n in ("torch", "numpy")},
+            },
         }
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to go on bit for bit."""
-        name, keys, position, has_gauss, gauss = np.random.get_state()
+        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         return self.header() | {
             "algorithm": self.algorithm.state_dict(),
             "replay": None if self.replay is None else self.replay.state_dict(),
             "random": {
                 "generator": self.generator.get_state(),
                 "torch": torch.get_rng_state(),
-                "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+                "numpy": [
+                    str(name),
+                    torch.from_numpy(np.asarray(keys).astype(np.int64)),
+                    int(position),
+                    int(has_gauss),
+                    float(gauss),
+                ],
             },
         }
 
@@ -480,9 +513,9 @@ def train(
     if isinstance(community, Community):
         if reference is None:
             raise ValueError("train needs the reference controller (business as usual) to scale the reward")
-        if community.device != torch.device(target.torch):
-            community = copy.deepcopy(community).to(device=target.torch)
-        world: TrainingWorld = CommunityWorld(community, reference, config.augment, config.swap_share)
+        world: TrainingWorld = CommunityWorld(
+            community.to(device=target.torch), reference, config.augment, config.swap_share
+        )
     else:
         world = community
     folder = Path(folder)
@@ -594,7 +627,9 @@ def read_checkpoint(path: Path | str, fingerprint: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{path} is no readable checkpoint ({type(error).__name__}); remove it and train again") from error
+        raise CheckpointError(
+            f"{path} is no readable checkpoint ({type(error).__name__}); remove it and train again"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise CheckpointError(f"{path} has checkpoint format {found}, this version reads {FORMAT}; train again")
@@ -616,7 +651,9 @@ class TrainedPolicy:
             CheckpointError: another community than the one it was trained on.
         """
         if community.fingerprint != self.fingerprint:
-            raise CheckpointError(f"the policy was trained on community {self.fingerprint}, this one is {community.fingerprint}")
+            raise CheckpointError(
+                f"the policy was trained on community {self.fingerprint}, this one is {community.fingerprint}"
+            )
 
     def act(self, observations: Tensor) -> Tensor:
         """Actions (B, H, S) for observations (B, H, O), in their type and on their device."""
