@@ -282,8 +282,8 @@ with labels.using("en"):
 if split != "year":
     gap = composite - value[engine, "train", tables.COMPOSITE]
     sentences.append(
-        f"On training weeks it has {value[engine, 'train', tables.COMPOSITE]:.3f}: weeks it never saw make a difference "
-        f"of {gap:+.3f}."
+        f"On training weeks it has {value[engine, 'train', tables.COMPOSITE]:.3f}: weeks it never saw differ "
+        f"by {gap:+.3f}."
     )
 if {"model", "citylearn"} <= set(rows["engine"]):
     worst = tables.engines(rows, split=split)["distance"].max()
