@@ -38,7 +38,7 @@ LEARNING = [file for file in LIBRARY if not re.search(r"analysis/(figures|tables
 SETTINGS = f"configs/{PROFILE}.yaml"
 GPU = int(CONFIG.device.startswith("cuda") or (CONFIG.device == "auto" and shutil.which("nvidia-smi") is not None))
 RUN = f'"{Path(sys.executable).as_posix()}" -m thesis_lib.notebooks run'
-COMMON = f"--profile {PROFILE} --parameter edition={EDITION}"
+COMMON = f"--profile {PROFILE} --parameter edition={EDITION} --parameter language={CONFIG.language}"
 
 wildcard_constraints:
     controller="|".join(CONFIG.controllers),

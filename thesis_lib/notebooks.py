@@ -136,7 +136,7 @@ def run(
             kernel_name="python3",
             cwd=str(paths.notebooks()),
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: no word about unencrypted local ports
+            extra_arguments=["--IPKernelApp.log_level=50"],  # its own words only when it breaks
             stdout_file=output,
             stderr_file=output,
         )

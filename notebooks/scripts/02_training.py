@@ -191,7 +191,8 @@ log.tail(3)
 # %% [markdown]
 # ## What is seen while it learns
 #
-# The loss is what the actors minimise, on training windows; the composite is what counts, on validation weeks.
+# The loss is what the actors minimise, on training windows; the composite is what counts, on validation weeks. They
+# need not fall together: the loss holds the critic's word on what comes after hour $K$, and moves as the critic learns.
 # Two lines to beat: BAU, 1 by definition, and the rule that spreads charging over the hours until departure.
 # The composite here is of the validation weeks in the fast model, each started a day earlier.
 
@@ -271,7 +272,7 @@ passes = tables.gate(tables.select(rows, split=split, engine=engine))["passes"].
 with labels.using("en"):
     where = labels.t(f"weeks.{split}")
     sentences = [
-        f"On the {where}, in {labels.t(f'engine.{engine}')}, the composite is **{composite:.3f}** of BAU's: the "
+        f"On the {where} (engine: {labels.t(f'engine.{engine}')}), the composite is **{composite:.3f}** of BAU's: the "
         f"district's weighted bill is {abs(1 - composite):.1%} {'lower' if composite < 1 else 'higher'}.",
         f"The term that gains most is {labels.kpi(terms.idxmin()).lower()} ({terms.min():.3f} of BAU's), the one that "
         f"gains least {labels.kpi(terms.idxmax()).lower()} ({terms.max():.3f}).",
@@ -281,8 +282,8 @@ with labels.using("en"):
 if split != "year":
     gap = composite - value[engine, "train", tables.COMPOSITE]
     sentences.append(
-        f"On training weeks it has {value[engine, 'train', tables.COMPOSITE]:.3f}: the price of weeks it never saw is "
-        f"{gap:+.3f}."
+        f"On training weeks it has {value[engine, 'train', tables.COMPOSITE]:.3f}: weeks it never saw differ "
+        f"by {gap:+.3f}."
     )
 if {"model", "citylearn"} <= set(rows["engine"]):
     worst = tables.engines(rows, split=split)["distance"].max()
@@ -299,8 +300,9 @@ display(Markdown(" ".join(sentences)))
 # %%
 if seed == 0:
     hourly = evaluation.read_hourly(profile, data.edition, engine)
-    blocks = [block for block in splits.blocks("test") if block[1] <= hourly["row"].max() + 1]
-    start, stop = figures.hardest(hourly, blocks or [(0, int(hourly["row"].max()) + 1)])
+    end_row = int(hourly["row"].max()) + 1
+    weeks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row]
+    start, stop = figures.hardest(hourly, weeks or [(0, end_row)])
     usual = hourly[(hourly["controller"] == evaluation.REFERENCE) & hourly["row"].between(start, stop - 1)]
     day = int(usual.loc[usual["net"].idxmax(), "row"]) // 24
     flows = evaluation.read_flows(profile, data.edition, controller, variant)

@@ -135,7 +135,7 @@ with labels.using("en"):
         worst = service_of.loc[(row["controller"], row["variant"])]
         cycles = worst["appliance_cycles_served"]
         sentences.append(
-            f"{name_of[index]} fails the gate: at its worst seed it meets {worst['ev_departures_met']:.1%} of the feasible "
+            f"{name_of[index]} fails the gate: its worst seed meets {worst['ev_departures_met']:.1%} of the feasible "
             + ("departures" if pd.isna(cycles) else f"departures and runs {cycles:.1%} of the appliance cycles")
             + f", so its composite of {row[tables.COMPOSITE]:.3f} is no achievement."
         )
@@ -191,8 +191,8 @@ community = Community.from_citylearn(env, dtype=torch.float64)
 context = tables.context(community)
 hourly = evaluation.read_hourly(profile, data.edition, engine)
 hourly = hourly[hourly["controller"] != "random"]
-blocks = [block for block in splits.blocks("test") if block[1] <= hourly["row"].max() + 1]
-blocks = blocks or [(0, int(hourly["row"].max()) + 1)]
+end_row = int(hourly["row"].max()) + 1
+blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
 inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
 figures.publish("mean_day", inside, context, profile=profile)
 
@@ -240,7 +240,7 @@ figures.publish("price_response", inside, context, profile=profile)
 pairs = tables.keys(evaluation.read_hourly(profile, data.edition, engine))
 runs = {}
 for pair in pairs:
-    if (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
+    if pair[0] != "random" and (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
         runs[pair] = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
 departures = pd.concat([tables.departures(run, service, *pair) for pair, run in runs.items()], ignore_index=True)
 figures.publish("departure_margins", departures, profile=profile)
@@ -261,9 +261,7 @@ display(Markdown(f"Median margin in points of charge: {'; '.join(lines)}."))
 
 # %%
 rows = [row for start, stop in blocks for row in range(start, stop)]
-costs = pd.concat(
-    [tables.home_costs(run, community.home_names, *pair, rows) for pair, run in runs.items() if pair[0] != "random"]
-)
+costs = pd.concat([tables.home_costs(run, community.home_names, *pair, rows) for pair, run in runs.items()])
 figures.publish("home_heatmap", costs, "cost", profile=profile)
 
 # %%

@@ -243,7 +243,16 @@ def kpi_bars(
         ax.axvline(1, color="black", lw=0.8, ls=(0, (4, 2)), zorder=3)
         ax.set_title(labels.kpi(name), pad=3)
         ax.grid(False, axis="y")
-        ax.set_xlim(0, None)
+        known = [pair for pair in pairs if (*pair, name) in spread.index]
+        reach = [spread["high"].loc[(*pair, name)] for pair in known if passes.loc[pair]]
+        limit = 1.12 * max([1.0, *reach])
+        ax.set_xlim(0, limit)
+        for pair in known:  # whoever fails the gate must not set the scale of those that serve
+            mean = float(spread["mean"].loc[(*pair, name)])
+            if mean > limit:
+                value = f"{labels.number(mean, 2)} →"
+                box = {"facecolor": "0.93", "edgecolor": "none", "pad": 1}
+                ax.text(0.97 * limit, pairs.index(pair), value, ha="right", va="center", zorder=6, bbox=box)
         ax.xaxis.set_major_locator(MaxNLocator(4))
         _number_ticks(ax)
         ax.set_yticks(
@@ -568,6 +577,7 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
             label=labels.t(f"legend.{name}"),
         )
         above, under = above + values.clip(min=0), under + values.clip(max=0)
+    axes[0].use_sticky_edges = False  # or a bar's end would touch the frame
     axes[0].plot(hour, rows["net"], color="black", marker="o", ms=3, lw=1.4, label=labels.t("legend.net"))
     axes[0].axhline(0, color="0.2", lw=0.7)
     axes[1].plot(hour, 100 * rows["battery_soc"], color="#E69F00", marker="s", ms=3, label=labels.t("legend.battery"))
@@ -669,7 +679,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
     high = max(20.0, 5 * np.ceil(margin.max() / 5)) if len(margin) else 20.0
     edges = np.arange(low, high + 2.6, 2.5) - 1e-4  # a margin of exactly 0 or of the tolerance falls right of its line
     fig, axes = plt.subplots(
-        len(pairs), 1, sharex=True, sharey=True, squeeze=False, figsize=(TEXT_WIDTH, 0.75 + 0.82 * len(pairs))
+        len(pairs), 1, sharex=True, sharey=True, squeeze=False, figsize=(TEXT_WIDTH, 0.75 + 0.92 * len(pairs))
     )
     for ax, pair in zip(axes[:, 0], pairs, strict=True):
         style = look(*pair, among=pairs)
@@ -686,15 +696,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
         ax.axvline(-100 * tolerance, color="#AA3377", lw=1.1, ls=(0, (4, 2)))
         ax.axvline(0, color="0.2", lw=0.8)
         missed = int((own < -100 * tolerance - 1e-9).sum())
-        ax.text(
-            0.01,
-            0.93,
-            _share_missed(pair, missed, len(own)),
-            transform=ax.transAxes,
-            va="top",
-            fontsize=9,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
+        ax.set_title(_share_missed(pair, missed, len(own)), loc="left", fontsize=9, pad=2)
         ax.yaxis.set_major_locator(MaxNLocator(3))
         _number_ticks(ax)
     axes[-1, 0].set_xlabel(labels.axis("axis.margin", labels.t("unit.points")))

@@ -84,7 +84,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
     "axis.updates": ("Actualizaciones", "Updates"),
     "axis.loss": ("Pérdida del actor", "Actor loss"),
-    "axis.validation": ("Compuesto en validación", "Validation composite"),
+    "axis.validation": ("Compuesto\nen validación", "Validation\ncomposite"),
     "axis.hours_share": ("Parte de las horas", "Share of hours"),
     "axis.hours_rank": ("Horas más altas, en orden", "Highest hours, in order"),
     "axis.margin": ("SOC a la salida − requerido", "SOC at departure − required"),

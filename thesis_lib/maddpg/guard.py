@@ -300,8 +300,8 @@ def guard_of(community: Community, undisclosed_pace: float, spare_steps: int = 0
     for name, home, slot in zip(c.appliance_names, c.appliance_home.tolist(), c.appliance_slot.tolist(), strict=True):
         if slot >= 0:
             names = ("can_start", "hours_until_latest_start", "hours_until_deadline", "cycle_duration_steps")
-            columns = [column(home, f"deferrable_appliance_{name}_{field}") for field in names]
-            appliances.append(ApplianceSlot(home, slot, *columns, c.hours))
+            start, latest, deadline, duration = (column(home, f"deferrable_appliance_{name}_{field}") for field in names)
+            appliances.append(ApplianceSlot(home, slot, start, latest, deadline, duration, c.hours))
     return Guard(chargers, appliances, c.action_low.cpu(), undisclosed_pace, spare_steps, tolerance)
 
 

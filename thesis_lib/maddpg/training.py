@@ -444,7 +444,7 @@ class _Run:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to go on bit for bit."""
-        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+        name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         return self.header() | {
             "algorithm": self.algorithm.state_dict(),
             "replay": None if self.replay is None else self.replay.state_dict(),
@@ -453,7 +453,7 @@ class _Run:
                 "torch": torch.get_rng_state(),
                 "numpy": [
                     str(name),
-                    torch.from_numpy(keys.astype(np.int64)),
+                    torch.from_numpy(np.asarray(keys).astype(np.int64)),
                     int(position),
                     int(has_gauss),
                     float(gauss),
