@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import model
 from toy_world import ToyWorld
 
+from thesis_lib.community.observations import Observer
+from thesis_lib.community.splits import blocks, split_of_rows
+from thesis_lib.controllers.rules import BusinessAsUsual
 from thesis_lib.maddpg.training import (
     CheckpointError,
+    CommunityWorld,
     TrainConfig,
     build_policy,
+    load_policy,
     read_checkpoint,
     train,
     write_checkpoint,
@@ -166,3 +172,69 @@ def test_the_config_has_no_hidden_default_and_no_unknown_key() -> None:
     for key in SETTINGS:
         with pytest.raises(ValueError, match=key):
             TrainConfig(**{k: v for k, v in SETTINGS.items() if k != key})
+
+
+# --- on the real community ---
+
+SMALL = {
+    "rollout_horizon": 5, "terminal_value": True, "coordination": "broadcast", "guard": True, "augment": True,
+    "swap_share": 0.5, "updates": 2, "validate_every": 2, "batch": 4, "actor_units": 8, "critic_units": 8,
+    "copies": 4, "collect_hours": 3, "warmup_hours": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("horizon", [0, 5])
+def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(edition: str, horizon: int, tmp_path: Path) -> None:
+    community = model(edition, torch.float32)
+    settings = config(**{**SMALL, "rollout_horizon": horizon})
+    train(settings, community, tmp_path, seed=0, reference=BusinessAsUsual(), say=quiet)
+    policy = load_policy(tmp_path / "last.pt", community)
+    policy.reset(community)
+    observations = Observer(community)(community.reset(3, torch.tensor([0, 500, 3000]), 10))
+    actions = policy.act(observations)
+    assert actions.shape == (3, community.homes, community.slots) and not actions.requires_grad
+    assert (actions >= community.action_low).all() and (actions <= community.action_high).all()
+    assert (actions[:, ~community.action_mask] == 0).all()
+    content = read_checkpoint(tmp_path / "last.pt", community.fingerprint)
+    assert torch.equal(policy.policy.features.scale, content["algorithm"]["policy"]["features.scale"])
+    world = CommunityWorld(community, BusinessAsUsual())
+    assert world.validate(policy.policy)["departures_met"] > 0.9
+    with pytest.raises(ValueError, match="needs the reference controller"):
+        train(settings, community, tmp_path / "other", seed=0, say=quiet)
+
+
+def test_windows_stay_inside_train_blocks() -> None:
+    world = CommunityWorld(model("official", torch.float32), BusinessAsUsual(), swap_share=1.0)
+    hours = 48
+    state, window = world.draw(500, hours, torch.Generator().manual_seed(0))
+    inside = [(start <= state.row) & (state.row + hours < stop) for start, stop in blocks("train")]
+    assert torch.stack(inside).any(0).all() and len(window) == hours + 1
+
+
+@pytest.mark.parametrize("horizon", [0, 5])
+def test_training_never_reads_a_test_row(horizon: int, tmp_path: Path) -> None:
+    community = model("official", torch.float32).to()
+    settings = config(**{**SMALL, "rollout_horizon": horizon})
+    clean = train(settings, community, tmp_path / "clean", seed=0, reference=BusinessAsUsual(), say=quiet)
+    community.table = community.table.clone()
+    community.table[torch.from_numpy(split_of_rows(community.rows) == "test")] = float("nan")
+    blind = train(settings, community, tmp_path / "blind", seed=0, reference=BusinessAsUsual(), say=quiet)
+    first, second = (read_checkpoint(folder / "last.pt", community.fingerprint) for folder in (clean, blind))
+    assert first["best"] == second["best"] and first["guard_settings"] == second["guard_settings"]
+    for name, value in first["algorithm"]["policy"].items():
+        assert torch.equal(value, second["algorithm"]["policy"][name]), name
+
+
+def test_a_home_of_the_real_community_decides_alone() -> None:
+    community = model("official", torch.float32)
+    world = CommunityWorld(community, BusinessAsUsual())
+    settings = config(**{**SMALL, "coordination": "none"})
+    guard = world.make_guard(world.guard_settings(settings))
+    shape = (community.homes, max(map(len, community.observation_names)))
+    policy = build_policy(settings, world, guard, torch.zeros(shape), torch.ones(shape))
+    state, window = world.draw(16, 3, torch.Generator().manual_seed(0))
+    observations = world.observe(state, window[0])
+    moved = observations + torch.rand_like(observations)
+    for home in (0, 3, 14, 16):
+        moved[:, home] = observations[:, home]
+        assert torch.equal(policy(moved)[:, home], policy(observations)[:, home])

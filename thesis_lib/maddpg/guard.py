@@ -283,7 +283,7 @@ def guard_of(community: Community, undisclosed_pace: float, spare_steps: int = 0
             car_min_soc=floor[storage],
             efficiency_curve=np.stack([share.numpy(), efficiency[:, storage]]),
             power_curve=np.stack([share.numpy(), limit[:, storage]]),
-            standby_loss=float(1.0 - kept[:, car].min()),
+            standby_loss=float(1.0 - np.nanmin(kept[:, car])),  # a constant, whatever rows are blanked
             hours=c.hours,
         )
         chargers.append(
@@ -300,7 +300,9 @@ def guard_of(community: Community, undisclosed_pace: float, spare_steps: int = 0
     for name, home, slot in zip(c.appliance_names, c.appliance_home.tolist(), c.appliance_slot.tolist(), strict=True):
         if slot >= 0:
             names = ("can_start", "hours_until_latest_start", "hours_until_deadline", "cycle_duration_steps")
-            start, latest, deadline, duration = (column(home, f"deferrable_appliance_{name}_{field}") for field in names)
+            start, latest, deadline, duration = (
+                column(home, f"deferrable_appliance_{name}_{field}") for field in names
+            )
             appliances.append(ApplianceSlot(home, slot, start, latest, deadline, duration, c.hours))
     return Guard(chargers, appliances, c.action_low.cpu(), undisclosed_pace, spare_steps, tolerance)
 

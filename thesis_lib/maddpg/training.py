@@ -226,7 +226,7 @@ class CommunityWorld:
         state = state._replace(net=window[0].load - window[0].pv)
         connected, gain = self.margin_guard.margins(self.observer(state, window[0]))
         due = (connected * gain.clamp(min=0.0)).to(c.dtype)
-        lift = torch.zeros_like(cars_soc).index_add(1, c.charger_car[: due.shape[1]], due) if self.one_car_each else 0.0
+        lift = torch.zeros_like(cars_soc).index_add(1, c.charger_car[c.charger_slot >= 0], due)
         cars_soc = (state.soc[:, c.homes :] + lift).clamp(max=1.0)
         soc = torch.cat([state.soc[:, : c.homes], cars_soc], 1)
         return state._replace(soc=soc, soc_before=soc), window
