@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path, mode: dict) -> None:
     class Interrupting(ToyWorld):
         def validate(self, policy: object) -> dict[str, float]:
             found = super().validate(policy)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             return found
 
     with pytest.raises(SystemExit, match="run the same again to go on"):
@@ -100,6 +99,11 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path, mode: dict) -> None:
             assert same, name
     logs = [list(csv.DictReader((folder / "log.csv").open(encoding="utf-8"))) for folder in (whole, halves)]
     assert [{**row, "seconds": ""} for row in logs[0]] == [{**row, "seconds": ""} for row in logs[1]]
+
+
+def test_mixed_precision_trains(tmp_path: Path) -> None:
+    folder = train(config(mixed_precision=True), ToyWorld(), tmp_path, seed=0, say=quiet)
+    assert read_checkpoint(folder / "last.pt", "toy")["updates"] == 8
 
 
 def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ SMALL = {
 
 @pytest.mark.parametrize("horizon", [0, 5])
 def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(edition: str, horizon: int, tmp_path: Path) -> None:
-    community = model(edition, torch.float32)
+    community = model(edition)  # float64: training makes its own float32 copy
     settings = config(**{**SMALL, "rollout_horizon": horizon})
     train(settings, community, tmp_path, seed=0, reference=BusinessAsUsual(), say=quiet)
     policy = load_policy(tmp_path / "last.pt", community)
@@ -197,7 +201,7 @@ def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(edition: str,
     assert (actions[:, ~community.action_mask] == 0).all()
     content = read_checkpoint(tmp_path / "last.pt", community.fingerprint)
     assert torch.equal(policy.policy.features.scale, content["algorithm"]["policy"]["features.scale"])
-    world = CommunityWorld(community, BusinessAsUsual())
+    world = CommunityWorld(community.to(dtype=torch.float32), BusinessAsUsual())
     assert world.validate(policy.policy)["departures_met"] > 0.9
     with pytest.raises(ValueError, match="needs the reference controller"):
         train(settings, community, tmp_path / "other", seed=0, say=quiet)

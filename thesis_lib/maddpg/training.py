@@ -514,7 +514,7 @@ def train(
         if reference is None:
             raise ValueError("train needs the reference controller (business as usual) to scale the reward")
         world: TrainingWorld = CommunityWorld(
-            community.to(device=target.torch), reference, config.augment, config.swap_share
+            community.to(target.torch, torch.float32), reference, config.augment, config.swap_share
         )
     else:
         world = community
