@@ -359,7 +359,23 @@ def test_official_sessions_are_as_documented(official: dataset.Dataset) -> None:
     long = found[found["complete"] & (found["departure"] - found["arrival"] > 24)]
     hiding = found[found["complete"] & (found["hidden"] > 0)]
     assert list(long.index) == list(hiding.index) and len(long) == 102
-    assert ((hiding["arrival"] + hiding["hidden"]) % 24 == 0).all()
+    disclosed = hiding["arrival"] + hiding["hidden"]
+    assert (disclosed % 24 == 0).all() and (hiding["departure"] - disclosed).min() == 6
+
+
+def test_citylearn_counts_disclosures_as_departures(official: dataset.Dataset) -> None:
+    """Its 2,894 departure events: 2,787 cars that leave, 4 sessions without a gap, 103 disclosures midway."""
+    leaving = renewed = disclosed = 0
+    for file in official.schema.parent.glob("charger_*.csv"):
+        table = pd.read_csv(file, nrows=8760)
+        state = table["electric_vehicle_charger_state"].to_numpy()
+        countdown = table["electric_vehicle_departure_time"].fillna(-1).to_numpy()
+        here, next_too = state[:-1] == 1, state[1:] == 1
+        reset = here & next_too & (countdown[:-1] <= 1) & (countdown[1:] > countdown[:-1])
+        leaving += int((here & ~next_too).sum())
+        disclosed += int((reset & (countdown[:-1] == -1)).sum())
+        renewed += int((reset & (countdown[:-1] != -1)).sum())
+    assert (leaving, renewed, disclosed) == (2787, 4, 103)
 
 
 TOLERANCE = {  # relative, or absolute where the unit is % or the name says hour

@@ -343,7 +343,6 @@ class Smooth(Community):
     """The model without CityLearn's float32 storage, whose steps would hide a finite difference."""
 
     def __init__(self, community: Community) -> None:
-        torch.nn.Module.__init__(self)
         self.__dict__.update(community.__dict__)
 
     def _stored(self, x: torch.Tensor) -> torch.Tensor:

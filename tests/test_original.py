@@ -11,8 +11,9 @@ from thesis_lib.community import dataset, original
 from thesis_lib.community.model import Community
 from thesis_lib.controllers import rules
 
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
-pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
+pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,11 @@ from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer, column, from_lists, to_lists
 from thesis_lib.controllers import CONTROLLERS, Controller, rules
 
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
-pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+from test_kpis import mismatch  # isort: skip
+
+FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
+pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,15 @@ def test_every_controller_keeps_the_protocol(name, community):
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
+def test_every_controller_works_in_single_precision(name, env, community):
+    single = Community.from_citylearn(env)
+    pairs = zip(roll(single, CONTROLLERS[name](), 12), roll(community, CONTROLLERS[name](), 12), strict=True)
+    for (_, actions, _), (_, exact, _) in pairs:
+        assert actions.dtype == torch.float32
+        assert torch.allclose(actions.double(), exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
 def test_copies_do_not_see_each_other(name, community):
     if name == "random":
         pytest.skip("draws a number for every copy")
@@ -71,40 +83,48 @@ def test_constructors_have_defaults(name):
     assert all(p.default is not inspect.Parameter.empty for p in parameters if p.kind is not p.VAR_POSITIONAL)
 
 
-def agreement(env):
-    """Step CityLearn with its own agent; largest distance of our actions to its."""
+def agreement(env, community):
+    """Step CityLearn with its own agent; largest distance of our actions to its, and how many cycles it starts."""
     from citylearn.agents.baseline import BusinessAsUsualAgent
 
     agent, controller = BusinessAsUsualAgent(env), rules.BusinessAsUsual()
-    env.reset()
-    community = Community.from_citylearn(env, dtype=torch.float64)
     controller.reset(community)
+    appliance = env.buildings[0].deferrable_appliances[0]
     distance, starts = [], 0
 
     def act(observations):
         nonlocal starts
         theirs = agent.predict(observations)
-        ours = to_lists(community, controller.act(from_lists(community, observations)))
+        seen = from_lists(community, observations)
+        ours = to_lists(community, controller.act(seen))
+        assert controller._appliances(seen)[1].item() == appliance.preview_start_energy_kwh(theirs[0][2])
         distance.append(max(np.abs(np.subtract(a, b)).max() for a, b in zip(ours, theirs, strict=True)))
         starts += theirs[0][2] > 0.5
         return theirs
 
-    original.drive(env, act)
-    return distance, starts
+    return original.drive(env, act), distance, starts
+
+
+@pytest.fixture(scope="module")
+def year():
+    return Community.from_citylearn(dataset.load(dataset.find("official")), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("start", [0, 24 * 59])
-def test_business_as_usual_is_citylearns_agent(start):
-    distance, starts = agreement(dataset.load(dataset.find("official"), start=start, end=start + 24 * 14))
+def test_business_as_usual_is_citylearns_agent(start, year):
+    env = dataset.load(dataset.find("official"), start=start, end=start + 24 * 14)
+    _, distance, starts = agreement(env, year)
     assert len(distance) == 24 * 14 and starts > 10
     assert max(distance) == 0.0
 
 
 @pytest.mark.slow
-def test_business_as_usual_is_citylearns_agent_over_the_year():
-    distance, starts = agreement(dataset.load(dataset.find("official")))
+def test_business_as_usual_is_citylearns_agent_over_the_year(year):
+    env = dataset.load(dataset.find("official"))
+    run, distance, starts = agreement(env, year)
     assert len(distance) == 8759 and starts == 365
     assert max(distance) == 0.0
+    assert max(mismatch(env, run).values()) < 1e-6
 
 
 def test_charge_on_arrival(community):

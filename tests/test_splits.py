@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,9 @@ def test_table_says_the_rows():
 def test_bad_input_is_named(call):
     with pytest.raises(ValueError, match="unknown split|at least 1"):
         call()
+
+
+def test_the_protocol_shows_the_table():
+    page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    for line in splits.table().itertuples(index=False):
+        assert f"| {' | '.join(line)} |" in page

@@ -9,13 +9,17 @@
 # %% [markdown]
 # # The community before anybody controls it
 #
-# Seventeen homes share a street, a tariff and a transformer. Each has a battery and solar panels, seven of them have one
-# or two charging points for electric cars, and one has an appliance that can wait. Before asking what a controller can do
-# with them, this notebook asks what is there to be done: who owns what, when energy is needed, made, cheap and clean,
-# when the cars are at home and what they must leave with, and which of the data deserve suspicion.
+# Seventeen homes share a street, a tariff and a transformer. Each has a battery and solar panels, seven of
+# them have one or two charging points for electric cars, and one has an appliance that can wait. Before
+# asking what a controller can do with them, this notebook asks what is there to be done: who owns what,
+# when energy is needed, made, cheap and clean, when the cars are at home and what they must leave with, and
+# which of the data deserve suspicion.
 #
-# It also fits the generator of the *offline* edition, the one that lets everything run on a machine that cannot fetch
-# the official files. The last section shows how near it comes.
+# It also fits the generator of the *offline* edition, the one that lets everything run on a machine that
+# cannot fetch the official files. The last section shows how near it comes.
+#
+# Figures and tables are of the edition that the first cell prints; the prose describes the official one.
+# With the offline edition tariff and cars differ.
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test"}}
 profile = "quick"
@@ -53,27 +57,29 @@ print(f"{data.edition} edition, {len(data.checksums)} files, checksums verified"
 
 # %%
 homes = exploration.homes(data, series)
-tables.save(homes, "data_homes", profile, caption=f"The 17 homes ({data.edition} edition).")
+tables.save(homes, "data_homes", profile, caption=labels.t("data.caption_homes", edition=data.edition))
 show(exploration.resources(homes), "data_resources")
 homes.round(2)
 
 # %%
 with_cars = homes[homes["charger_kw"] != "–"]
-capacity = sum(float(part) for line in with_cars["car_kwh"] for part in line.replace(",", ".").split(" + "))
+capacity = sum(float(part) for line in with_cars["car_kwh"] for part in line.split(" + "))
 print(
     f"load {homes['load_mwh'].sum():.1f} MWh a year, PV {homes['pv_mwh'].sum():.1f} MWh, "
     f"batteries {homes['battery_kwh'].sum():.1f} kWh, cars {capacity:.0f} kWh in {len(with_cars)} homes"
 )
 
 # %% [markdown]
-# **Seen:** the homes use much the same amount of energy each, but the controllable part is concentrated. Every home has
-# the same battery of 6.4 kWh; the cars, in seven homes, hold more than four times as much as all batteries together.
-# The homes with cars also have the larger roofs. Charger powers range from 7.4 to 22 kW: a single car at full power draws
-# more than the community's average load of one hour spread over several homes.
+# **Seen:** the homes use energy of the same order, from 6 to 15 MWh a year, but what can be controlled is
+# concentrated. Every home has the same battery of 6.4 kWh; the cars, in seven homes, hold five times as
+# much as all batteries together. The homes with cars also have the larger roofs. The strongest charger
+# alone (22 kW) can draw more than the average load of all seventeen homes (19 kW): a few careless minutes
+# of charging make the peak of a day.
 #
-# **What follows:** the homes are not exchangeable agents. Ten of them decide about one battery; home 15 decides about a
-# battery and two cars; home 1 about a battery, a car and an appliance. Actors that share weights need to be told which home
-# they are, and padding (three action slots, at most 52 observations) is the price of batching them.
+# **What follows:** the homes are not exchangeable agents. Ten of them decide about one battery; home 15
+# about a battery and two cars; home 1 about a battery, a car and an appliance. Actors that share weights
+# must be told which home they act for, and padding (three action slots, at most 52 observations) is the
+# price of batching them.
 
 # %% [markdown]
 # ## When energy is needed, made, cheap and clean
@@ -92,63 +98,78 @@ by_hour = pd.DataFrame(
         "carbon (kg/kWh)": series.carbon,
     }
 )
-by_hour = by_hour.groupby(by_hour.index.hour).mean()
+by_hour = by_hour.groupby(exploration.HOUR).mean()
 pd.DataFrame(
-    {"highest at": by_hour.idxmax(), "value": by_hour.max(), "lowest at": by_hour.idxmin(), "value ": by_hour.min()}
+    {
+        "highest at": by_hour.idxmax(),
+        "value": by_hour.max(),
+        "lowest at": by_hour.idxmin(),
+        "value ": by_hour.min(),
+    }
 ).round(3)
 
 # %% [markdown]
-# **Seen:** generation peaks around noon at a multiple of the load of that hour, while load is highest in the evening.
-# Price and carbon intensity vary by the hour as well, and not in step: a cheap hour need not be a clean one.
+# **Seen:** generation peaks at noon at twice the load of that hour. Load rises until ten in the morning and
+# stays on a plateau until eight in the evening (part of its noon hump is an artefact, see the two odd homes
+# below). Price and carbon intensity have a daily shape as well, and not the same one: on average the
+# cheapest hour, 17 h, is one of the dirtiest, and the dearest, 22 h, is not. The bands are wide: the mean
+# day is a poor forecast of any one day.
 #
-# **What follows:** there are two arbitrages, storing the noon surplus for the evening and moving the charging of the cars
-# into the night or the noon. Since exports earn nothing and count nothing, the surplus is worth what it later replaces.
-# And since price and carbon disagree at times, a team reward must say how it weighs them.
+# **What follows:** there are two arbitrages, storing the noon surplus for the evening and moving the
+# charging of the cars into the cheap hours of the night. Exports earn nothing and count nothing, so the
+# surplus is worth what it later replaces. And since price and carbon disagree, a team reward must say how
+# it weighs them.
 
 # %%
 show(exploration.months(series), "data_months")
 
 # %% [markdown]
-# **Seen:** the climate is mild: monthly load changes little, PV roughly doubles from winter to summer, and for several
-# months it makes as much energy as the homes use.
+# **Seen:** load has two humps, summer and midwinter, the higher almost twice as high as April; PV more than
+# doubles from January to June. From March to June the panels make as much energy as the homes use, cars
+# apart; in December and January, less than half. March is by far the dearest month, December the cheapest.
 #
-# **What follows:** test weeks must come from every season, which is why the split below takes the last week of *each*
-# month rather than the last months of the year.
+# **What follows:** test weeks must come from every season, which is why the split below takes the last week
+# of *each* month rather than the last months of the year.
 
 # %% [markdown]
 # ## The cars
 #
 # **Asked:** when is a car there to be charged, and how urgent is it?
 #
-# A *session* is one stay at the charger. The sessions follow a seven-day rhythm with two days that differ from the others:
-# the days 0 and 1 of every seven, counted from the first row. They are called *rest days* here. They are not the Saturday and
-# Sunday of the calendar, nor of the files' `day_type`, so a controller that wants to know them must learn them.
+# A *session* is one stay at the charger. The sessions follow a seven-day rhythm with two days that differ
+# from the others: the days 0 and 1 of every seven, counted from the first row. They are called *rest days*
+# here. They are not the Saturday and Sunday of the calendar, nor of the files' `day_type`, so a controller
+# that wants to know them must learn them.
 
 # %%
 show(exploration.sessions(stays), "data_sessions")
 sessions.summary(stays, cycles).round(2).to_frame(data.edition)
 
 # %% [markdown]
-# **Seen:** on working days the cars leave around eight or nine and return around six or seven in the evening, with half
-# their charge; on rest days they leave later, for a few hours only. So they stand at home all night, about fourteen hours, with
-# a need that takes two to four of them: that is the flexibility. At noon, when the panels make their surplus, few cars
-# are there. The required SOC lies mostly between 80 and 90 %, whatever the car brings.
+# **Seen:** on working days the cars leave at eight or nine and return at six or seven in the evening, with
+# half their charge; on rest days they leave later and for a few hours only. So they stand at home all
+# night, about fourteen hours, with a need (29 % of a 67 kWh battery on average) that takes about two of
+# them: that is the flexibility. When the panels make their surplus, on working days, no car is there. The
+# required SOC lies mostly between 80 and 90 %, whatever the car brings.
 #
-# Cars that stay at home for a whole rest day hide their departure: the file discloses it at midnight of the day on
-# which they leave, and no earlier. These are exactly the stays of more than 24 hours.
+# A car that stays at home for a rest day hides its departure: the file discloses it at midnight of the day
+# on which it leaves, that is six hours before at the least. These are exactly the stays of more than 24
+# hours.
 #
-# **What follows:** a full battery is waste (what a car carries away above its required SOC is lost to the community), an
-# empty one is a failed service. The departure guard must work without knowing the departure during such stays, and the
-# least it can safely do is to charge to a default level before midnight.
+# **What follows:** a full battery is waste, since what a car carries away above its required SOC is lost to
+# the community; an empty one is a failed service. A guard of the departures must do without the departure
+# hour during such stays: it must hold a SOC from which the last six hours are enough.
 
 # %% [markdown]
 # ## The year in three parts
 #
-# In each month the last seven days are for testing, the seven before them for validation, the rest for training.
+# In each month the last seven days are for testing, the seven before them for validation, the rest for
+# training.
 
 # %%
 show(exploration.split_calendar(), "data_splits")
-split_of_departure = pd.Series(splits.split_of_rows()[stays["departure"].clip(upper=8759)])
+ended = stays[stays["departure"] < 8760]  # the last row cuts off one session of each car
+split_of_departure = pd.Series(splits.split_of_rows()[ended["departure"]])
 counts = pd.DataFrame(
     {
         "split": list(splits.SPLITS),
@@ -156,12 +177,12 @@ counts = pd.DataFrame(
         "sessions": [int((split_of_departure == name).sum()) for name in splits.SPLITS],
     }
 )
-tables.save(counts, "data_splits", profile, caption=f"Days and sessions of each part ({data.edition} edition).")
+tables.save(counts, "data_splits", profile, caption=labels.t("data.caption_splits", edition=data.edition))
 counts
 
 # %% [markdown]
-# **What follows:** each part has its share of every season, of working and of rest days. A session belongs to the part in
-# which it ends.
+# **What follows:** each part has its share of every season, of working and of rest days. A session belongs
+# to the part in which it ends.
 
 # %% [markdown]
 # ## Two homes that are not what they seem
@@ -171,7 +192,7 @@ counts
 # %%
 show(exploration.odd_homes(homes, series), "data_odd_homes")
 others = homes[~homes["home"].isin(["12", "15"])]
-night = series.load.index.hour.isin([22, 23, 0, 1, 2, 3, 4])
+night = exploration.HOURS.hour.isin([22, 23, 0, 1, 2, 3, 4])
 pd.DataFrame(
     {
         "home": ["12", "15", "others, median"],
@@ -187,29 +208,34 @@ pd.DataFrame(
             *(int((series.load[name] < 1e-3).sum()) for name in exploration.ODD_HOMES),
             int((series.load.drop(columns=list(exploration.ODD_HOMES)) < 1e-3).sum().median()),
         ],
-        "PV yield, kWh/kW": [*homes.set_index("home").loc[["12", "15"], "yield"], others["yield"].median()],
+        "PV yield, kWh/kW": [
+            *homes.set_index("home").loc[["12", "15"], "pv_yield"],
+            others["pv_yield"].median(),
+        ],
     }
 ).round(3)
 
 # %% [markdown]
-# **Seen:** the load of homes 12 and 15 is nothing at night and follows the sun by day, in every season: it is what a solar inverter
-# delivers, not what a family uses, and has most likely been recorded with the channels confused. Home 15's PV, in turn,
-# yields next to nothing, except in its last month. Home 14's PV yields about a third of the others'.
+# **Seen:** the load of homes 12 and 15 is nothing at night and follows the sun by day: it is what a solar
+# inverter delivers, not what a family uses, and has most likely been recorded with the channels confused.
+# Home 15's PV, in turn, yields next to nothing but in its last month. Home 14's PV yields a third of the
+# others'.
 #
-# **What follows:** these homes stay in the community, since every published result on it has them, and their controllable
-# devices work like the others'. But home 12 and 15 have a "load" that peaks with their neighbours' surplus, which makes the
-# district look better balanced than it would be. No figure of a single home is quoted for them, and district figures carry
-# the same bias for every controller.
+# **What follows:** these homes stay in the community, since every published result on it has them, and
+# their devices work like the others'. But homes 12 and 15 have a "load" that peaks with their neighbours'
+# surplus, which makes the district look better balanced than it would be. No figure of a single one of them
+# is quoted, and district figures carry the same bias for every controller.
 
 # %% [markdown]
 # ## The generator of the offline edition
 #
 # **Asked:** where the official files cannot be had, are generated cars a fair stand-in?
 #
-# From the official sessions the fit keeps sums only: how often a car leaves at which hour and for how long, on working and on
-# rest days; how often it stays at home on a rest day; deciles of the arrival SOC for each charger; the mix of
-# required SOCs; how many hours before the arrival the car is announced; and for the appliance start hours, windows, lengths and
-# deciles of energy per hour. They lie in `thesis_lib/community/sessions.json`; here they are computed anew and compared.
+# From the official sessions the fit keeps sums only: how often a car leaves at which hour and for how long,
+# on working and on rest days; how often it stays at home on a rest day; deciles of the arrival SOC for each
+# charger; the mix of required SOCs; how many hours before the arrival the car is announced; and for the
+# appliance start hours, windows, lengths and deciles of energy per hour. They lie in
+# `thesis_lib/community/sessions.json`; here they are computed anew and compared.
 
 # %%
 try:
@@ -227,21 +253,21 @@ if published is not None:
     fitted = sessions.fit(*published)
     assert all(kept[key] == value for key, value in fitted.items()), "sessions.json is not what the fit gives"
     print("sessions.json agrees with the fit")
-    table = pd.DataFrame({"official": sessions.summary(*published), "generated": sessions.summary(*generated)})
-    table = table.assign(ratio=table["generated"] / table["official"]).rename_axis("figure").reset_index()
-    tables.save(table, "data_fit", profile, caption="Sessions and cycles: official and generated.")
+    table = exploration.agreement_table(published, generated)
+    tables.save(table, "data_fit", profile, caption=labels.t("data.caption_fit"))
     show(exploration.agreement(published, generated), "data_fit")
     display(table.round(3))
 
 # %% [markdown]
-# **Seen:** hours of departure and arrival, stays, SOCs and energies agree within a few per cent. What differs: a year has
-# only about a hundred long stays, so their number differs by chance; the spread of the cycles' energy is
-# smaller than in the files, since hours of one cycle are drawn independently; and the fit knows no dependence between
-# one day and the next beyond the rest days.
+# **Seen:** hours of departure and arrival, stays, SOCs and energies agree within a few per cent. What
+# differs: a year has only about a hundred long stays, so their number differs by chance; the spread of the
+# cycles' energy is smaller than in the files, since hours of one cycle are drawn independently; and the fit
+# knows no dependence between one day and the next beyond the rest days.
 #
-# **What follows:** the offline edition exercises the same physics, observations and difficulties, and a method that works on
-# one should work on the other. It has another tariff, though (time of use instead of hourly), so costs are never compared across
-# editions: every row of a result names the edition it comes from.
+# **What follows:** the offline edition exercises the same physics, observations and difficulties, and a
+# method that works on one should work on the other. It has another tariff, though (time of use instead of
+# hourly), so costs are never compared across editions: every row of a result names the edition it comes
+# from.
 
 # %%
 print("figures in", paths.figures(profile).relative_to(paths.ROOT).as_posix())

@@ -16,13 +16,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from thesis_lib.analysis import labels
 from thesis_lib.analysis.figures import TEXT_WIDTH
 from thesis_lib.analysis.labels import t
 from thesis_lib.community.dataset import Dataset
-from thesis_lib.community.sessions import kind_of_day
+from thesis_lib.community.sessions import kind_of_day, summary
 from thesis_lib.community.splits import FIRST_DAY, SPLITS, split_of_rows
 
 ODD_HOMES = ("Building_12", "Building_15")
@@ -39,8 +40,8 @@ labels.TEXT.update(
         "data.col_car": ("Coche\nkWh", "Car\nkWh"),
         "data.col_appliance": ("Electro-\ndoméstico", "Appli-\nance"),
         "data.hour": ("Hora del día (h)", "Hour of day (h)"),
-        "data.district_load": ("Consumo del distrito (kW)", "District load (kW)"),
-        "data.district_pv": ("FV del distrito (kW)", "District PV (kW)"),
+        "data.district_load": ("Consumo distrito (kW)", "District load (kW)"),
+        "data.district_pv": ("FV distrito (kW)", "District PV (kW)"),
         "data.price": ("Precio (€/kWh)", "Price (€/kWh)"),
         "data.carbon": ("Carbono (kg CO₂/kWh)", "Carbon (kg CO₂/kWh)"),
         "data.band": ("10–90 % de los días", "10–90% of days"),
@@ -66,12 +67,28 @@ labels.TEXT.update(
         "data.load_shape": ("Consumo medio (kW)", "Mean load (kW)"),
         "data.others": ("mediana de las demás", "median of the others"),
         "data.dead_pv": ("FV casi muerta", "PV nearly dead"),
+        "data.caption_homes": (
+            "Las 17 viviendas, edición {edition}: consumo, fotovoltaica y lo que se puede controlar. "
+            "Corr. sol: correlación del consumo con la irradiancia.",
+            "The 17 homes, {edition} edition: load, PV and what can be controlled. "
+            "Sun corr.: correlation of the load with irradiance.",
+        ),
+        "data.caption_splits": (
+            "Días y sesiones de carga de cada parte del año, edición {edition}.",
+            "Days and charging sessions of each part of the year, {edition} edition.",
+        ),
+        "data.caption_fit": (
+            "Sesiones y ciclos de un año: edición oficial y generador de la edición sin conexión.",
+            "A year's sessions and cycles: official edition and the generator of the offline edition.",
+        ),
+        "table.days": ("Días", "Days"),
+        "table.sessions": ("Sesiones", "Sessions"),
         "table.home": ("Vivienda", "Home"),
         "table.load_mwh": ("Consumo (MWh)", "Load (MWh)"),
         "table.peak_kw": ("Pico (kW)", "Peak (kW)"),
         "table.pv_kw": ("FV (kW)", "PV (kW)"),
         "table.pv_mwh": ("FV (MWh)", "PV (MWh)"),
-        "table.yield": ("kWh/kW FV", "kWh/kW PV"),
+        "table.pv_yield": ("kWh/kW FV", "kWh/kW PV"),
         "table.sun": ("Corr. sol", "Sun corr."),
         "table.battery_kwh": ("Batería (kWh)", "Battery (kWh)"),
         "table.charger_kw": ("Cargador (kW)", "Charger (kW)"),
@@ -85,12 +102,39 @@ labels.TEXT.update(
 )
 
 
-class Series(NamedTuple):
-    """A year of the community; every frame is indexed by the hour that starts at its row.
+HOURS = pd.date_range(pd.Timestamp(FIRST_DAY), periods=8760, freq="h")  # the hour that starts with each row
+HOUR = HOURS.hour.to_numpy()
 
-    ``load`` and ``pv`` (8760, 17) in kWh per hour, a column per home; ``price`` (8760,) in EUR/kWh; ``carbon``
-    (8760,) in kg CO2/kWh; ``irradiance`` (8760,) direct plus diffuse, in W/m2; ``pv_kw`` (17,) nominal power
-    per home.
+
+SPANISH = {  # the names of sessions.summary
+    "sessions": "sesiones",
+    "connected hours": "horas conectadas",
+    "stay, mean (h)": "estancia, media (h)",
+    "stays over 24 h": "estancias de más de 24 h",
+    "sessions with hidden departure": "sesiones con salida oculta",
+    "hours with hidden departure": "horas con salida oculta",
+    "trip, mean (h)": "viaje, media (h)",
+    "arrival hour, mean": "hora de llegada, media",
+    "departure hour, mean": "hora de salida, media",
+    "arrival SOC, mean (%)": "SOC al llegar, media (%)",
+    "arrival SOC, standard deviation (%)": "SOC al llegar, desviación típica (%)",
+    "arrivals without SOC": "llegadas sin SOC",
+    "required SOC, mean (%)": "SOC exigido, media (%)",
+    "required above arrival, mean (%)": "exigido sobre el de llegada, media (%)",
+    "hours announced, mean": "horas de aviso, media",
+    "appliance cycles": "ciclos del electrodoméstico",
+    "cycle energy, mean (kWh)": "energía por ciclo, media (kWh)",
+    "cycle energy, standard deviation (kWh)": "energía por ciclo, desviación típica (kWh)",
+    "cycle length, mean (h)": "duración del ciclo, media (h)",
+}
+
+
+class Series(NamedTuple):
+    """A year of the community, indexed by hour.
+
+    ``load`` and ``pv`` (8760, 17) in kWh per hour, a column per home; ``price`` (8760,) in EUR/kWh;
+    ``carbon`` (8760,) in kg CO2/kWh; ``irradiance`` (8760,) direct plus diffuse, in W/m2; ``pv_kw`` (17,)
+    nominal power per home. A row is labelled by the hour that starts with it.
     """
 
     load: pd.DataFrame
@@ -110,10 +154,9 @@ def read(dataset: Dataset) -> Series:
         {name: float(entry["pv"]["attributes"]["nominal_power"]) for name, entry in buildings.items()}
     )
     weather = pd.read_csv(folder / "weather.csv")
-    hours = pd.date_range(pd.Timestamp(FIRST_DAY), periods=len(weather), freq="h")
 
     def indexed(values: pd.Series) -> pd.Series:
-        return pd.Series(values.to_numpy(dtype=float), index=hours)
+        return pd.Series(values.to_numpy(dtype=float), index=HOURS)
 
     return Series(
         load=pd.DataFrame({name: indexed(table["non_shiftable_load"]) for name, table in tables.items()}),
@@ -150,7 +193,7 @@ def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
                 "peak_kw": series.load[name].max(),
                 "pv_kw": series.pv_kw[name],
                 "pv_mwh": series.pv[name].sum() / 1000,
-                "yield": series.pv[name].sum() / series.pv_kw[name],
+                "pv_yield": series.pv[name].sum() / series.pv_kw[name],
                 "sun": series.load[name].corr(series.irradiance),
                 "battery_kwh": building["electrical_storage"]["attributes"]["capacity"],
                 "charger_kw": _joined([c["attributes"]["max_charging_power"] for c in chargers.values()]),
@@ -188,7 +231,10 @@ def resources(table: pd.DataFrame) -> Figure:
     bars.xaxis.set_major_formatter(labels.Numbers())
     bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     columns = ["pv_kw", "battery_kwh", "charger_kw", "car_kwh", "appliance"]
-    shown = table[columns].map(lambda value: value if isinstance(value, str) else labels.number(value, None))
+    point = "," if labels.language() == "es" else "."
+    shown = table[columns].map(
+        lambda cell: (cell if isinstance(cell, str) else f"{cell:g}").replace(".", point)
+    )
     grid.imshow(
         (shown != "–").to_numpy(dtype=float),
         cmap=ListedColormap(["white", "#dbe7f3"]),
@@ -222,20 +268,22 @@ def hours(series: Series) -> Figure:
         "carbon": series.carbon,
     }
     for axis, (name, values), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
-        by_hour = values.groupby(values.index.hour)
+        by_hour = values.groupby(HOUR)
         place = np.arange(24)
-        band = axis.fill_between(
+        axis.fill_between(
             place, by_hour.quantile(0.1), by_hour.quantile(0.9), color=colour, alpha=0.25, linewidth=0
         )
-        (line,) = axis.plot(place, by_hour.mean(), color=colour)
+        axis.plot(place, by_hour.mean(), color=colour)
         axis.set(ylabel=t(f"data.{name}"), xlim=(0, 23), xticks=range(0, 24, 6))
         axis.set_ylim(bottom=0)
         axis.yaxis.set_major_formatter(labels.Numbers())
-        axis.legend([line, band], [t("data.mean"), t("data.band")], loc="upper left", fontsize=7.5)
     for axis in axes[1]:
         axis.set_xlabel(t("data.hour"))
-    for axis in axes.flat:
-        axis.set_ylim(top=axis.get_ylim()[1] * 1.25)
+    handles = [
+        Line2D([], [], color="0.3", label=t("data.mean")),
+        Patch(facecolor="0.3", alpha=0.25, linewidth=0, label=t("data.band")),
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=2)
     return fig
 
 
@@ -244,7 +292,7 @@ def months(series: Series) -> Figure:
     fig, (energy, price, carbon) = plt.subplots(
         3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1)
     )
-    period = series.load.index.to_period("M")
+    period = HOURS.to_period("M")
     place = np.arange(12)
     colours = sns.color_palette()
     for offset, (name, frame) in zip((-0.2, 0.2), (("load", series.load), ("pv", series.pv)), strict=True):
@@ -259,7 +307,7 @@ def months(series: Series) -> Figure:
     ):
         axis.plot(place, values.groupby(period).mean(), marker="o", markersize=4, color=colour)
         axis.set_ylabel(t(f"data.{name}").replace(" (", "\n("))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, axis.get_ylim()[1] * 1.1)
     for axis in (energy, price, carbon):
         axis.yaxis.set_major_formatter(labels.Numbers())
         axis.grid(axis="x", visible=False)
@@ -302,8 +350,8 @@ def sessions(table: pd.DataFrame) -> Figure:
         count[arrival:departure] += 1
     rest = np.array([kind_of_day(day) == "rest" for day in range(365)])
     last = axes.flat[5]
-    for which, colour, style in zip((~rest, rest), colours, ("--", "-"), strict=False):
-        last.plot(count.reshape(365, 24)[which].mean(axis=0), color=colour, linestyle=style)
+    for days, colour, line in zip((~rest, rest), colours, ("--", "-"), strict=False):
+        last.plot(count.reshape(365, 24)[days].mean(axis=0), color=colour, linestyle=line)
     last.set(
         xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6)
     )
@@ -363,6 +411,20 @@ def agreement(
     return fig
 
 
+def agreement_table(
+    official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]
+) -> pd.DataFrame:
+    """What :func:`agreement` draws, in figures: one line each, named in the language in use."""
+    table = pd.DataFrame({"official": summary(*official), "generated": summary(*generated)}).round(2)
+    table = table.assign(ratio=table["generated"] / table["official"]).rename_axis("figure").reset_index()
+    if labels.language() == "es":
+        table["figure"] = table["figure"].map(SPANISH)
+    # as text: a count and a mean stand in the same column, each with its own decimals
+    for column in ("official", "generated"):
+        table[column] = [labels.number(v, 0 if float(v).is_integer() else 2) for v in table[column]]
+    return table
+
+
 def split_calendar() -> Figure:
     """Each day of the year in the colour of its split, with a letter for black-and-white print."""
     days = pd.date_range(pd.Timestamp(FIRST_DAY), periods=365, freq="D")
@@ -406,20 +468,20 @@ def odd_homes(table: pd.DataFrame, series: Series) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 2.9))
     odd = {name.removeprefix("Building_") for name in ODD_HOMES}
     colours = sns.color_palette()
-    for line in table.itertuples():
-        strange = line.home in odd
+    for line in table.to_dict("records"):
+        strange = line["home"] in odd
         left.plot(
-            line.sun,
-            line[6],
+            line["sun"],
+            line["pv_yield"],
             "D" if strange else "o",
             color=colours[3] if strange else colours[0],
             markersize=5,
         )
-        if strange or line[6] < 1000:
-            _beside(left, line.sun, line[6], line.home)
+        if strange or line["pv_yield"] < 1000:
+            _beside(left, line["sun"], line["pv_yield"], line["home"])
     left.set(xlabel=t("data.sun_correlation"), ylabel=t("data.yield"), ylim=(-80, 2000), xlim=(-0.45, 1.02))
     others = [name for name in series.load if name not in ODD_HOMES]
-    shapes = series.load.groupby(series.load.index.hour).mean()
+    shapes = series.load.groupby(HOUR).mean()
     for name, style, colour in zip(ODD_HOMES, ("-", "--"), (colours[3], colours[4]), strict=True):
         right.plot(
             shapes[name], style, color=colour, label=f"{t('data.home')} {name.removeprefix('Building_')}"
@@ -439,4 +501,4 @@ def _beside(axis: Axes, x: float, y: float, text: str) -> None:
 
 
 def _joined(values: list[float]) -> str:
-    return " + ".join(labels.number(value, None) for value in values) or "–"
+    return " + ".join(f"{value:g}" for value in values) or "–"

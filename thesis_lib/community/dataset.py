@@ -14,7 +14,6 @@ Two editions of the same 17 homes exist, and no result mixes them:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -252,9 +251,14 @@ def _official(path: Path | str | None) -> Dataset:
     for folder_of in (_cached, _downloaded):
         try:
             folder = folder_of()
+        except DatasetNotFoundError as error:
+            tried.append(_line(error))
+            continue
+        try:
             return Dataset("official", folder / "schema.json", verify(folder, expected))
         except DatasetError as error:
             tried.append(_line(error))
+            break  # CityLearn does not download over a copy that it has
     raise DatasetNotFoundError("; ".join(tried) + f"; set CITYLEARN_DATASETS to the folder that holds {NAME}")
 
 
@@ -284,11 +288,9 @@ def _downloaded() -> Path:
             session = citylearn.data.DataSet.get_requests_session(
                 **{"total": 0, "backoff_factor": 0, **retries}
             )
-            session.request = functools.partial(session.request, timeout=(4, 30))
+            session.request = functools.partial(session.request, timeout=(4, 30))  # connect, read (s)
             return session
 
-    with contextlib.suppress(DatasetNotFoundError):
-        raise DatasetError(f"nothing is downloaded over the copy in {_cached()}")
     try:
         return Path(Quick(logging_level=logging.WARNING).get_dataset(NAME)).parent
     except requests.RequestException as error:
@@ -309,7 +311,8 @@ def _check_format(schema: Path) -> None:
         for charger in (building.get("chargers") or {}).values():
             file = schema.parent / charger.get("charger_simulation", "")
             if file.is_file():
-                columns = file.open(encoding="utf-8").readline().strip().split(",")
+                with file.open(encoding="utf-8") as lines:
+                    columns = lines.readline().strip().split(",")
                 missing = [column for column in CHARGER_COLUMNS if column not in columns]
                 if missing:
                     raise DatasetError(

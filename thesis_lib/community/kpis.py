@@ -337,7 +337,7 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
     steps_per_day = max(round(HOURS_PER_DAY / service.step_hours), 1)
     day = trajectory.rows // steps_per_day
     names = _split_of(trajectory.rows, service.step_hours)
-    met = _departures(trajectory, service)
+    met = departures(trajectory, service)
     cycles = _cycles(trajectory, service)
 
     lines: list[tuple[str, str, float]] = []
@@ -347,7 +347,9 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
             continue
         values = _flows(trajectory, service, inside, day)
         values |= _departure_counts(met if split == "year" else met[_split_of(met.row, service.step_hours) == split])
-        values |= _cycle_counts(cycles if split == "year" else cycles[_split_of(cycles.row, service.step_hours) == split])
+        values |= _cycle_counts(
+            cycles if split == "year" else cycles[_split_of(cycles.row, service.step_hours) == split]
+        )
         if reference is not None:
             values["composite_vs_bau"] = _composite(values, reference, split)
         lines += [(split, kpi, float(values[kpi])) for kpi in UNITS if kpi in values]
@@ -358,7 +360,9 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
 def _check(trajectory: Trajectory, service: Service) -> None:
     homes = trajectory.net.shape[1] if trajectory.net.ndim == 2 else -1
     if homes != len(service.battery_capacity):
-        raise ValueError(f"the run has {homes} homes and the service {len(service.battery_capacity)}: not the same community.")
+        raise ValueError(
+            f"the run has {homes} homes and the service {len(service.battery_capacity)}: not the same community."
+        )
     for name in ("net", "price", "carbon", "pv", "battery", "car_soc"):
         if not np.isfinite(getattr(trajectory, name)).all():
             raise ValueError(f"the run has a NaN in {name}: look at the data or at the controller.")
@@ -403,8 +407,24 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0.0 else float("nan")
 
 
-def _departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
-    """Departures within the run: row, leaves, met, feasible, causal (feasible from the disclosure on)."""
+def departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
+    """List the departures of a run and how each went.
+
+    Args:
+        trajectory: the run.
+        service: what was owed; sessions that began before the run or end after it are left out.
+
+    Returns:
+        Data frame, one line a departure: row (last connected), home, charger, car (indices), soc, required,
+        leaves (see `Service`), met (soc >= required - tolerance), feasible (as CityLearn counts), causal (it
+        leaves, and charging from the disclosure on would do).
+
+    Raises:
+        Nothing.
+
+    Source:
+        CityLearn 3.0.2 `_compute_ev_metrics`.
+    """
     first, last = trajectory.start, trajectory.start + trajectory.hours - 1
     s = service.sessions
     s = s[(s.connected_from >= first) & (s.departure <= last)]
@@ -424,6 +444,9 @@ def _departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "row": s.departure.to_numpy(np.int64),
+            **{name: s[name].to_numpy(np.int64) for name in ("home", "charger", "car")},
+            "soc": actual,
+            "required": s.required_soc.to_numpy(np.float64),
             "leaves": s.leaves.to_numpy(bool),
             "met": actual + service.tolerance + SOC_EPSILON >= s.required_soc.to_numpy(np.float64),
             "feasible": feasible,
@@ -433,7 +456,11 @@ def _departures(trajectory: Trajectory, service: Service) -> pd.DataFrame:
 
 
 def reachable(
-    service: Service, sessions: pd.DataFrame, soc: np.ndarray, hours: pd.Series | np.ndarray, threshold: np.ndarray
+    service: Service,
+    sessions: pd.DataFrame,
+    soc: np.ndarray,
+    hours: pd.Series | np.ndarray,
+    threshold: np.ndarray,
 ) -> np.ndarray:
     """Say which sessions reach a SOC by charging at full power.
 
@@ -468,7 +495,9 @@ def reachable(
             power = np.minimum(service.charger_power[charger], service.car_power[car] * share)
             power = np.where(power < service.charger_power_min[charger], 0.0, power)
             efficiency = _interpolate(service.charger_curve[charger], power / service.charger_power[charger])
-            leg = np.sqrt(np.clip(_interpolate(service.car_efficiency_curve[car], power / service.car_power[car]), 0, 1))
+            leg = np.sqrt(
+                np.clip(_interpolate(service.car_efficiency_curve[car], power / service.car_power[car]), 0, 1)
+            )
             gain = power * service.step_hours * efficiency * leg / service.car_capacity[car]
             active &= (power > SOC_EPSILON) & (gain > SOC_EPSILON)
             level = np.where(active, np.clip(level + gain, 0.0, 1.0), level)
@@ -522,7 +551,9 @@ def _composite(values: Mapping[str, float], reference: pd.DataFrame, split: str)
     for kpi, weight in WEIGHTS.items():
         row = reference[(reference.split == split) & (reference.kpi == kpi)]
         if len(row) != 1:
-            raise ValueError(f"the reference has {len(row)} rows of {kpi} for {split}, not 1: evaluate business_as_usual first.")
+            raise ValueError(
+                f"the reference has {len(row)} rows of {kpi} for {split}, not 1: evaluate business_as_usual first."
+            )
         total += weight * values[kpi] / float(row.value.iloc[0])
     return total
 

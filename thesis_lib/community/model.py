@@ -12,12 +12,13 @@ S action slots per home, T rows of data. Energies are kWh per step, powers kW, s
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thesis_lib.community.reading import Reading, read_environment
 
@@ -36,7 +37,7 @@ class State(NamedTuple):
     net: Tensor  # (B, H) kWh, each home's net consumption of the row before
     day_peak: Tensor  # (B,) kWh, highest district net of the day so far
     next_cycle: Tensor  # (B, A) long, first appliance cycle neither started nor missed
-    last_cycle: Tensor  # (B, A) long, the cycle started last, or -1
+    last_cycle: Tensor  # (B, A) long, the cycle started last; before any, the one that never comes
     started_at: Tensor  # (B, A) long, the row in which it was started
     missed_cycle: Tensor  # (B, A) long, the first cycle missed, or -1
 
@@ -81,42 +82,36 @@ class Rows(NamedTuple):
 FLOATS = Rows._fields[:14]
 
 
-class Curve(nn.Module):
-    """Piecewise-linear curves, one per storage: y = intercept + sum over kinks of bend * max(x - kink, 0).
+class Curve:
+    """Piecewise-linear curves, one per storage: y = intercept + slope * x + sum over kinks of bend * max(x - kink, 0).
 
-    The first and last segments extend beyond the curve's ends, as in ``Battery.get_max_input_power``. Kinks are few
-    and storages many, so the loop runs over kinks: several times faster than gathering each one's own segment.
+    The first and last segments extend beyond the curve's ends, as in ``Battery.get_max_input_power``. Working with
+    the few kinks is several times faster than gathering, for every storage, the segment it is on.
     """
 
     def __init__(self, curves: list[np.ndarray]) -> None:
         """``curves``: N arrays (2, points) with x ascending; they may differ in the number of points."""
-        super().__init__()
-        kinks = max((c.shape[1] for c in curves), default=2) - 1
-        kink, bend = np.zeros((2, kinks, len(curves)))
+        kinks = max((c.shape[1] for c in curves), default=2) - 2
+        kink, bend = np.zeros((2, kinks, 1, len(curves)))
+        slope, intercept = np.zeros((2, len(curves)))
         for n, (x, y) in enumerate(curves):
-            kink[: len(x) - 1, n] = x[:-1]
-            bend[: len(x) - 1, n] = np.diff(np.diff(y) / np.diff(x), prepend=0.0)
-        self.register_buffer("first", torch.tensor([c[1, 0] - bend[0, n] * c[0, 0] for n, c in enumerate(curves)]))
-        self.register_buffer("kink", torch.tensor(kink))
-        self.register_buffer("bend", torch.tensor(bend))
+            slopes = np.diff(y) / np.diff(x)
+            slope[n], intercept[n] = slopes[0], y[0] - slopes[0] * x[0]
+            kink[: len(x) - 2, 0, n], bend[: len(x) - 2, 0, n] = x[1:-1], np.diff(slopes)
+        self.intercept, self.slope = torch.tensor(intercept), torch.tensor(slope)  # (N,)
+        self.kink, self.bend = torch.tensor(kink), torch.tensor(bend)  # (kinks, 1, N)
 
-    first: Tensor
-    kink: Tensor
-    bend: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Value at ``x`` (B, N) -> (B, N)."""
-        y = torch.addcmul(self.first, self.bend[0], x)
-        for kink, bend in zip(self.kink[1:], self.bend[1:], strict=True):
-            y = torch.addcmul(y, bend, (x - kink).clamp_min(0.0))
-        return y
+        y = torch.addcmul(self.intercept, self.slope, x)
+        return y + ((x - self.kink).clamp_min(0.0) * self.bend).sum(0)
 
 
-class Community(nn.Module):
+class Community:
     """One community as tensors: constants, a year of data, and the step that CityLearn would take.
 
-    Built with ``Community.from_citylearn(env)``; constants are buffers, so ``.to(device)`` moves them. Home lists,
-    names and their order are CityLearn's.
+    Built with ``Community.from_citylearn(env)``; never changed: ``to`` returns a moved copy. Home lists, names
+    and their order are CityLearn's.
     """
 
     # What a controller may know of its community; storages are home batteries first, then cars.
@@ -128,6 +123,7 @@ class Community(nn.Module):
     storage_minimum_soc: Tensor  # (N,)
     storage_initial_soc: Tensor  # (N,)
     storage_fade: Tensor  # (N,) capacity lost per full cycle, as a fraction
+    battery_energy: Tensor  # (H,) kWh per step at full action, 0 where the action is inactive
     battery_keep: Tensor  # (H,) what standby keeps of the SOC per step
     battery_slot: Tensor  # (H,) long, place in the flattened actions
     charger_home: Tensor  # (C,) long
@@ -148,7 +144,8 @@ class Community(nn.Module):
     cycle_earliest: Tensor  # (A, cycles + 1) long, rows; the last cycle never comes
     cycle_latest: Tensor  # (A, cycles + 1) long
     cycle_deadline: Tensor  # (A, cycles + 1) long
-    cycle_last_start: Tensor  # (A, cycles + 1) long, the last start that respects both latest start and deadline
+    cycle_window: Tensor  # (A, cycles + 1, 3) long: earliest start, last start that meets the deadline, duration
+    cycle_alive: Tensor  # (T, A) long, the first cycle whose latest start has not passed
     cycle_duration: Tensor  # (A, cycles + 1) long, steps
     cycle_energy: Tensor  # (A, cycles + 1) kWh
     cycle_priority: Tensor  # (A, cycles + 1)
@@ -164,7 +161,6 @@ class Community(nn.Module):
     def __init__(
         self, reading: Reading, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
     ) -> None:
-        super().__init__()
         self.home_names, self.charger_names = reading.homes, reading.chargers
         self.car_names, self.appliance_names = reading.cars, reading.appliances
         self.observation_names, self.action_names = reading.observation_names, reading.action_names
@@ -180,7 +176,7 @@ class Community(nn.Module):
         self.shared_column = [int(c[0]) if (c == c[0]).all() else None for c in columns]  # price, carbon
 
         def keep(name: str, values: Any, kind: torch.dtype = torch.float64) -> None:
-            self.register_buffer(name, torch.as_tensor(np.asarray(values)).to(kind))
+            setattr(self, name, torch.as_tensor(np.asarray(values)).to(kind))
 
         def padded(lists: list[list[float]]) -> np.ndarray:
             return np.array([row + [0.0] * (self.slots - len(row)) for row in lists])
@@ -188,22 +184,24 @@ class Community(nn.Module):
         keep("action_mask", padded([[1.0] * len(a) for a in reading.action_names]), torch.bool)
         keep("action_low", padded(reading.action_low))
         keep("action_high", padded(reading.action_high))
-        battery_slot = [
-            a.index("electrical_storage") if "electrical_storage" in a else -1 for a in reading.action_names
-        ]
+        # where each device reads its action among the home-by-slot ones; an inactive one reads any and heeds none
         flat = np.arange(self.homes) * self.slots
-        nowhere = self.homes * self.slots  # the slot of an absent action: it reads 0
-        slots = np.where(np.array(battery_slot) < 0, nowhere, flat + np.array(battery_slot))
-        keep("battery_slot", slots, torch.long)
+        active = np.array(["electrical_storage" in a for a in reading.action_names])
+        own = [
+            a.index("electrical_storage") if heeds else 0 for a, heeds in zip(reading.action_names, active, strict=True)
+        ]
+        keep("battery_slot", flat + np.array(own), torch.long)
 
         s = reading.storage
         for name in ("capacity", "power", "minimum_soc", "initial_soc", "fade"):
             keep(f"storage_{name}", s[name])
+        keep("battery_energy", np.where(active, s["power"][: self.homes], 0.0) * self.hours)
         keep("battery_keep", s["keep"][: self.homes])
+        self.batteries_lose = bool((s["keep"][: self.homes] < 1.0).any())
         self.power_curve, self.efficiency_curve = Curve(reading.power_curve), Curve(reading.efficiency_curve)
 
         c = reading.charger
-        slot = np.where(c["slot"] < 0, nowhere, flat[c["home"]] + c["slot"])
+        slot = flat[c["home"]] + c["slot"]
         for name in ("charge_max", "charge_min", "discharge_max", "discharge_min", "efficiency"):
             keep(f"charger_{name}", c[name])
         keep("charger_home", c["home"], torch.long)
@@ -211,7 +209,7 @@ class Community(nn.Module):
         least = [np.minimum(c[f"{k}_min"], c[f"{k}_max"]).clip(0) for k in ("charge", "discharge")]
         table = np.stack([c["charge_max"], c["discharge_max"], *least, c["efficiency"].clip(ZERO)], -1)
         keep("charger_table", np.concatenate([table, [[0.0, 0.0, 0.0, 0.0, 1.0]]]))  # last: not plugged in
-        keep("charger_flat_slot", np.append(slot, nowhere), torch.long)
+        keep("charger_flat_slot", np.append(slot, 0), torch.long)
         held = reading.indices["car"]
         first = [h[h < self.cars][0] if (h < self.cars).any() else 0 for h in held.T]
         keep("charger_car", first, torch.long)
@@ -219,13 +217,16 @@ class Community(nn.Module):
         a = reading.appliance
         keep("appliance_home", a["home"], torch.long)
         keep("appliance_slot", a["slot"], torch.long)
-        keep("appliance_flat_slot", np.where(a["slot"] < 0, nowhere, flat[a["home"]] + a["slot"]), torch.long)
-        keep("appliance_trigger", a["trigger"])
+        keep("appliance_flat_slot", flat[a["home"]] + a["slot"].clip(0), torch.long)
+        keep("appliance_trigger", np.where(a["slot"] < 0, np.inf, a["trigger"]))
         for name in ("earliest", "latest", "deadline", "duration"):
             keep(f"cycle_{name}", a[name], torch.long)
         for name in ("energy", "priority", "profile"):
             keep(f"cycle_{name}", a[name])
-        keep("cycle_last_start", np.minimum(a["latest"], a["deadline"] - a["duration"] + 1), torch.long)
+        last_start = np.minimum(a["latest"], a["deadline"] - a["duration"] + 1)
+        keep("cycle_window", np.stack([a["earliest"], last_start, a["duration"]], -1), torch.long)
+        alive = [np.searchsorted(latest, np.arange(self.rows)) for latest in a["latest"]]
+        keep("cycle_alive", np.stack(alive, -1) if alive else np.zeros((self.rows, 0)), torch.long)
         keep("appliance_index", np.arange(self.appliances), torch.long)
 
         keep("table", np.concatenate([reading.blocks[k] for k in FLOATS], -1))
@@ -241,7 +242,7 @@ class Community(nn.Module):
         keep("price_column", reading.price_column, torch.long)
         keep("carbon_column", reading.carbon_column, torch.long)
         self.fingerprint = self._fingerprint()
-        self.to(device=device, dtype=dtype)
+        self._move(torch.device(device), dtype)
 
     @classmethod
     def from_citylearn(
@@ -269,6 +270,24 @@ class Community(nn.Module):
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.table.device
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Community:
+        """A copy on ``device`` with floating-point type ``dtype`` (``None``: as it is)."""
+        moved = copy.copy(self)
+        moved.power_curve, moved.efficiency_curve = copy.copy(self.power_curve), copy.copy(self.efficiency_curve)
+        moved._move(torch.device(device or self.device), dtype or self.dtype)
+        return moved
+
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        for owner in (self, self.power_curve, self.efficiency_curve):
+            for name, value in vars(owner).items():
+                if isinstance(value, Tensor):
+                    setattr(owner, name, value.to(device, dtype if value.is_floating_point() else None))
+        # constants as they meet CityLearn's float32 numbers
+        self.floor_energy = self.storage_minimum_soc * self.storage_capacity  # (N,) kWh
+        self.nominal_stored = self._stored(self.storage_capacity)  # (N,) kWh
+        self.full_power = (self.storage_power * self.hours).clamp_min(ZERO)  # (N,) kWh per step
+        self.fade_stored = self._stored(self.storage_fade * self.storage_capacity)  # (N,) kWh
 
     def _fingerprint(self) -> str:
         """Short hash of what a trained policy depends on: names, order and physical constants, not the series."""
@@ -315,7 +334,7 @@ class Community(nn.Module):
             soc[:, self.homes :] = torch.where(known >= 0, known, soc[:, self.homes :])
         soc = self._stored(soc)
         rows = self.read(start)
-        appliances = torch.full((batch, self.appliances), -1, device=self.device)
+        none = torch.full((batch, self.appliances), -1, device=self.device)
         return State(
             row=start,
             end=end,
@@ -325,10 +344,10 @@ class Community(nn.Module):
             soc_before=soc,
             net=self._stored(rows.load - rows.pv),
             day_peak=torch.zeros(batch, dtype=self.dtype, device=self.device),
-            next_cycle=(self.cycle_latest < rows.clock.unsqueeze(-1)).sum(-1),
-            last_cycle=appliances,
-            started_at=appliances,
-            missed_cycle=appliances,
+            next_cycle=self.cycle_alive[rows.clock, self.appliance_index],
+            last_cycle=torch.full_like(none, self.cycle_latest.shape[-1] - 1),
+            started_at=none,
+            missed_cycle=none,
         )
 
     def read(self, row: Tensor, **channels: Tensor) -> Rows:
@@ -387,37 +406,33 @@ class Community(nn.Module):
         Source: ``CityLearnRuntimeService.step``.
         """
         rows = self.read(state.row) if rows is None else rows
-        flat = torch.nn.functional.pad(actions.flatten(1), (0, 1))  # the last column reads 0
+        flat, homes = actions.flatten(1), self.homes
         link, request = self._charger_request(flat, rows, surrogate)
-        battery = flat.index_select(1, self.battery_slot).clamp(-1.0, 1.0) * (
-            self.storage_power[: self.homes] * self.hours
-        )
+        battery = flat.index_select(1, self.battery_slot).clamp(-1.0, 1.0) * self.battery_energy
         soc, balance, capacity = self._charge(state.soc, state.capacity, torch.cat([battery, request], -1))
-        away = rows.charger == self.chargers
-        car_soc = torch.where(away, state.soc[:, self.homes :], soc[:, self.homes :])
-        car_balance = torch.where(away, 0.0, balance[:, self.homes :])
-        car_capacity = torch.where(away, state.capacity[:, self.homes :], capacity[:, self.homes :])
-        link = self._stored(link)
+        there = torch.nn.functional.pad(rows.charger < self.chargers, (homes, 0), value=True)  # batteries always are
+        soc = torch.where(there, soc, state.soc)
+        capacity = torch.where(there, capacity, state.capacity)
+        balance = torch.where(there, balance, 0.0)
+        car_balance, link = balance[:, homes:], self._stored(link)
         drawn = self._stored(torch.where(car_balance >= 0, car_balance / link, car_balance * link))
         chargers = drawn.new_zeros(len(drawn), self.chargers + 1).scatter_add(1, rows.charger, drawn)[:, :-1]
         appliances, started, state = self._run_appliances(state, flat, rows, surrogate)
 
-        stored_battery = balance[:, : self.homes]
-        net = self._stored(self._stored(rows.load + stored_battery) - rows.pv)
-        for home, energy in ((self.charger_home, chargers), (self.appliance_home, appliances)):
-            if energy.shape[-1]:
-                net = self._stored(net + self._stored(torch.zeros_like(net).index_add(1, home, energy)))
+        net = self._stored(self._stored(rows.load + balance[:, :homes]) - rows.pv)
+        net = self._stored(net.index_add(1, self.charger_home, chargers))
+        if self.appliances:
+            net = self._stored(net.index_add(1, self.appliance_home, appliances))
         bought = net.clamp_min(0.0)
-        soc = torch.cat([soc[:, : self.homes], car_soc], -1)
         flows = Flows(
             net=net,
-            battery=stored_battery,
+            battery=balance[:, :homes],
             chargers=chargers,
             appliances=appliances,
             cost=bought * self.price(rows),
             emissions=bought * self.carbon(rows),
-            battery_soc=soc[:, : self.homes],
-            car_soc=car_soc,
+            battery_soc=soc[:, :homes],
+            car_soc=soc[:, homes:],
             started=started,
         )
         district = net.sum(-1)
@@ -425,7 +440,7 @@ class Community(nn.Module):
         state = state._replace(
             row=state.row + 1,
             soc=self._enter_next_row(soc, state.drift, rows),
-            capacity=torch.cat([capacity[:, : self.homes], car_capacity], -1),
+            capacity=capacity,
             soc_before=soc,
             net=net,
             day_peak=torch.where(new_day, district, torch.maximum(state.day_peak, district)),
@@ -458,9 +473,8 @@ class Community(nn.Module):
         Source: ``Battery.charge``, ``StorageDevice._charge``, ``Battery.degrade``.
         """
         exact = soc.dtype == torch.float64
-        nominal, stored = self.storage_capacity, self._stored
-        floor = self.storage_minimum_soc * nominal
-        energy = stored(soc * stored(nominal))
+        nominal, floor, stored = self.storage_capacity, self.floor_energy, self._stored
+        energy = stored(soc * self.nominal_stored)
         if exact:  # above its floor CityLearn's number is a float32, and so is what it meets
             single = energy > stored(floor)
             meet = lambda x: torch.where(single, stored(x), x)  # noqa: E731
@@ -468,18 +482,13 @@ class Community(nn.Module):
         else:
             meet = lambda x: x  # noqa: E731
             energy = torch.maximum(energy, floor)
-        limit = (
-            self.storage_power
-            * self.power_curve(meet(energy / meet(nominal).clamp_min(ZERO))).clamp_min(0.0)
-            * self.hours
-        )
+        limit = self.power_curve(meet(energy / meet(nominal).clamp_min(ZERO))).clamp_min(0.0) * self.full_power
         wanted = torch.minimum(request.abs(), limit)
         up = request >= 0
         room = meet(torch.where(up, meet(capacity) - energy, energy - meet(floor)).clamp_min(0.0))
         taken = wanted
         for _ in range(2):
-            share = (taken / (self.storage_power * self.hours).clamp_min(ZERO)).clamp_max(1.0)
-            leg = self.efficiency_curve(share).sqrt()
+            leg = self.efficiency_curve((taken / self.full_power).clamp_max(1.0)).sqrt()
             taken = torch.minimum(wanted, meet(torch.where(up, room / meet(leg), room * meet(leg))))
         reached = energy + torch.where(up, taken * leg, -taken / leg)
         clipped = torch.minimum(torch.maximum(reached, floor), nominal)
@@ -487,9 +496,7 @@ class Community(nn.Module):
         if exact:  # a clipped level is a Python float, and its distance to a float32 a float32
             delta = torch.where((clipped != reached) & single, stored(stored(clipped) - energy), delta)
         balance = stored(torch.where(up, delta / leg, delta * leg))
-        faded = stored(
-            stored(stored(self.storage_fade * nominal) * balance.abs()) / stored(2.0 * capacity.clamp_min(ZERO))
-        )
+        faded = stored(stored(self.fade_stored * balance.abs()) / stored(2.0 * capacity.clamp_min(ZERO)))
         return (
             stored(clipped / nominal.clamp_min(ZERO)),
             balance,
@@ -506,16 +513,15 @@ class Community(nn.Module):
             return flat.new_zeros(len(flat), 0), state.last_cycle, state
         which, clock = self.appliance_index, rows.clock
         next_cycle, missed_cycle = self.pass_missed(state, clock)
-        left = (state.end - state.row).unsqueeze(-1)
-        ready = (self.cycle_earliest[which, next_cycle] <= clock) & (clock <= self.cycle_last_start[which, next_cycle])
-        ready &= self.cycle_duration[which, next_cycle] < left
+        earliest, last_start, duration = self.cycle_window[which, next_cycle].unbind(-1)
+        ready = (earliest <= clock) & (clock <= last_start) & (duration < (state.end - state.row).unsqueeze(-1))
         action = flat.index_select(1, self.appliance_flat_slot)
         start = ready & (action > self.appliance_trigger)
         last_cycle = torch.where(start, next_cycle, state.last_cycle)
         started_at = torch.where(start, clock, state.started_at)
         longest = self.cycle_profile.shape[-1] - 1  # the profile's last column is 0
         offset = (clock - started_at).clamp(0, longest)
-        used = self.cycle_profile[which, last_cycle.clamp_min(0), offset] * (last_cycle >= 0)
+        used = self.cycle_profile[which, last_cycle, offset]
         if surrogate:  # value 0: starting a little more adds the cycle's first hour a little more
             wish = torch.where(ready, action, 0.0)
             used = used + (wish - wish.detach()) * self.cycle_profile[which, next_cycle, 0]
@@ -529,8 +535,7 @@ class Community(nn.Module):
 
     def pass_missed(self, state: State, clock: Tensor) -> tuple[Tensor, Tensor]:
         """Skip the cycles whose latest start has passed -> next cycle and first missed cycle, both (B, A) long."""
-        passed = torch.searchsorted(self.cycle_latest, clock.T.contiguous()).T  # first cycle with latest start >= clock
-        next_cycle = torch.maximum(state.next_cycle, passed)
+        next_cycle = torch.maximum(state.next_cycle, self.cycle_alive[clock, self.appliance_index])
         missed = (next_cycle > state.next_cycle) & (state.missed_cycle < 0)
         return next_cycle, torch.where(missed, state.next_cycle, state.missed_cycle)
 
@@ -539,15 +544,11 @@ class Community(nn.Module):
 
         Source: ``StorageDevice.next_time_step``, ``CityLearnRuntimeService.simulate_unconnected_ev_soc``.
         """
-        stored, homes = self._stored, self.homes
-        battery = soc[:, :homes] * self.battery_keep
-        battery = torch.minimum(
-            torch.maximum(stored(battery), stored(self.storage_minimum_soc[:homes])),
-            self.battery_keep.new_tensor(1.0),
-        )
-        drifts = rows.drift >= 0
+        stored, battery, car = self._stored, soc[:, : self.homes], soc[:, self.homes :]
+        if self.batteries_lose:
+            floor = stored(self.storage_minimum_soc[: self.homes])
+            battery = torch.maximum(stored(battery * self.battery_keep), floor)
         draw = (rows.drift - base.unsqueeze(-1)).clamp(0, len(self.drift_noise) - 1)
-        keep = torch.where(drifts, self.drift_noise[draw], rows.keep)
-        car = (soc[:, homes:] * keep).clamp_max(1.0)
-        car = stored(torch.where(rows.forced >= 0, rows.forced, torch.maximum(car, rows.floor)))
-        return torch.cat([battery, car], -1)
+        keep = torch.where(rows.drift >= 0, self.drift_noise[draw], rows.keep)
+        car = torch.maximum((car * keep).clamp_max(1.0), rows.floor)
+        return torch.cat([battery, stored(torch.where(rows.forced >= 0, rows.forced, car))], -1)

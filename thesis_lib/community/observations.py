@@ -141,9 +141,9 @@ class Observer:
         c = self.community
         which, now = c.appliance_index, rows.clock
         next_cycle, missed_cycle = c.pass_missed(state, now)
-        last = state.last_cycle.clamp_min(0)
+        last = state.last_cycle
         elapsed = now - state.started_at
-        running = (state.last_cycle >= 0) & (elapsed < c.cycle_duration[which, last])
+        running = elapsed < c.cycle_duration[which, last]
         pending = ~running & (next_cycle < c.cycle_latest.shape[-1] - 1) & (c.cycle_duration[which, next_cycle] > 0)
         missed = ~running & ~pending & (missed_cycle >= 0)
         none = ~(running | pending | missed)
@@ -151,7 +151,7 @@ class Observer:
         earliest, latest = c.cycle_earliest[which, shown], c.cycle_latest[which, shown]
         deadline, duration = c.cycle_deadline[which, shown], c.cycle_duration[which, shown]
         left = (state.end - state.row).unsqueeze(-1)
-        can_start = pending & (earliest <= now) & (now <= c.cycle_last_start[which, shown]) & (duration < left)
+        can_start = pending & (earliest <= now) & (now <= c.cycle_window[which, shown, 1]) & (duration < left)
         slack = torch.where(pending, (latest - now).clamp_min(0), 0).to(c.dtype)
         ratio = (slack / (latest - earliest).clamp_min(1)).clamp(0.0, 1.0)
         longest = c.cycle_profile.shape[-1] - 1

@@ -34,7 +34,8 @@ def rollout(
 
     Args:
         source: a `Dataset`, or a loaded CityLearnEnv with central_agent=False (its own window then counts).
-        controller: reset once with the community in float64, then asked for actions hour by hour.
+        controller: reset once with the community in float64 (of the whole data, when source is a dataset: the
+            appliances' time steps count from row 0), then asked for actions hour by hour.
         start: first row, when source is a dataset.
         end: last row, included, when source is a dataset; None for the end of the year.
         progress: whether to say on stderr how far it is.
@@ -49,10 +50,11 @@ def rollout(
         CityLearn 3.0.2 `CityLearnEnv.step`.
     """
     env = datasets.load(source, start=start, end=end) if isinstance(source, datasets.Dataset) else source
+    whole = datasets.load(source) if isinstance(source, datasets.Dataset) and start > 0 else env
     if env.central_agent:
         raise ValueError("the environment has one central agent: load it with central_agent=False.")
     _begin(env)
-    community = Community.from_citylearn(env, dtype=torch.float64)
+    community = Community.from_citylearn(whole, dtype=torch.float64)
     controller.reset(community)
 
     def act(observations: Lists) -> Lists:
@@ -143,7 +145,7 @@ def collect(env: Any) -> Trajectory:
         chargers=table([charger.electricity_consumption for charger in chargers]),
         car_soc=table([car.battery.soc for car in env.electric_vehicles]),
         appliances=table([appliance.electricity_consumption for appliance in appliances]),
-        started=table([_started(appliance, first, hours, env.time_steps) for appliance in appliances]).astype(np.int64),
+        started=table([_started(each, first, hours, env.time_steps) for each in appliances]).astype(np.int64),
         start=first,
     )
 

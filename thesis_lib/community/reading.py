@@ -52,13 +52,17 @@ class UnsupportedSchema(ValueError):
     """The environment uses a feature that the community model does not model."""
 
 
+def _nothing() -> Array:
+    return np.zeros(0)
+
+
 @dataclass
 class Reading:
-    """One community as NumPy arrays. T rows, H homes, C chargers, V cars, A appliances, N = H + V storages.
+    """One community as NumPy arrays. T rows, H homes, C chargers, V cars, N = H + V storages.
 
     ``storage`` holds per-storage constants (N,): capacity kWh, nominal power kW, minimum and initial SOC, what
-    standby keeps per step, degradation coefficient; ``power_curve`` and ``efficiency_curve`` are lists of (2, points) arrays.
-    ``blocks`` are exogenous float series (T, n) by name, ``indices`` integer series (T, n); see ``Community.read``.
+    standby keeps per step, degradation coefficient; ``power_curve`` and ``efficiency_curve`` are lists of arrays
+    (2, points). ``blocks`` are exogenous float series (T, n) by name, ``indices`` integer series (T, n).
     """
 
     seconds: float
@@ -77,11 +81,11 @@ class Reading:
     appliance: dict[str, Array] = field(default_factory=dict)
     blocks: dict[str, Array] = field(default_factory=dict)
     indices: dict[str, Array] = field(default_factory=dict)
-    start_soc: Array = field(default_factory=lambda: np.zeros(0))  # (T, V) SOC a car is given when an episode starts at row t, else -1
-    drift_noise: Array = field(default_factory=lambda: np.zeros(0))  # (number of drifting car-rows,) multipliers in the order CityLearn draws them
-    drift_base: Array = field(default_factory=lambda: np.zeros(0))  # (T,) how many of them are drawn up to and including row t
-    price_column: Array = field(default_factory=lambda: np.zeros(0))  # (H,) column of the "market" block that is the home's price
-    carbon_column: Array = field(default_factory=lambda: np.zeros(0))  # (H,)
+    start_soc: Array = field(default_factory=_nothing)  # (T, V) SOC a car gets when an episode starts at row t, or -1
+    drift_noise: Array = field(default_factory=_nothing)  # (draws,) multipliers in the order CityLearn draws them
+    drift_base: Array = field(default_factory=_nothing)  # (T,) how many of them are drawn up to and including row t
+    price_column: Array = field(default_factory=_nothing)  # (H,) column of the "market" block: the home's price
+    carbon_column: Array = field(default_factory=_nothing)  # (H,)
     load_to_observed: float = 1.0  # observed non-shiftable load per control-step kWh
     exogenous: dict[tuple[int, str], tuple[str, int]] = field(default_factory=dict)  # (home, name) -> (block, column)
 
@@ -154,6 +158,8 @@ def refuse_unmodelled(env: Any) -> None:
             if not action.startswith(known):
                 refuse(b.name, f"the action {action}")
         for c in b.electric_vehicle_chargers or []:
+            if f"electric_vehicle_storage_{c.charger_id}" not in b.active_actions:
+                refuse(c.charger_id, "a charger without an active action")
             if c.charge_efficiency_curve is not None or c.discharge_efficiency_curve is not None:
                 refuse(c.charger_id, "a charger efficiency curve")
         if not isinstance(b.electrical_storage.time_step_ratio, np.floating):

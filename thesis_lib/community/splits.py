@@ -81,9 +81,9 @@ def table() -> pd.DataFrame:
     for split in SPLITS:
         for start, stop in blocks(split):
             first, last = _day_of_row(start), _day_of_row(stop - 1)
-            line = lines.setdefault(f"{first:%Y-%m}", {"month": f"{first:%Y-%m}"})
+            line = lines.setdefault(f"{first:%Y-%m}", {})
             line[split] = f"{first.day}-{last.day} (rows {start}-{stop})"
-    return pd.DataFrame(sorted(lines.values(), key=lambda line: line["month"]))
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("month").reset_index()
 
 
 def _day_of_row(row: int) -> date:

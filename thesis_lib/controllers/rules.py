@@ -58,7 +58,8 @@ class Rule:
         self._plugged = {key: columns(name, homes, c.charger_names) for key, name in names.items()}
         homes = c.appliance_home.tolist()
         flags = ("pending", "running", "can_start", "deadline_missed", "earliest_start_time_step")
-        self._appliance = {f: columns("deferrable_appliance_{}_" + f, homes, c.appliance_names) for f in flags}
+        of = "deferrable_appliance_{}_"
+        self._appliance = {flag: columns(of + flag, homes, c.appliance_names) for flag in flags}
         self._homes = torch.arange(c.homes, device=c.device)
         self._has_battery = c.battery_slot < c.homes * c.slots  # the model numbers slots over all homes
         self._battery_slot = torch.where(self._has_battery, c.battery_slot % c.slots, 0)
@@ -95,23 +96,28 @@ class Rule:
         c = self.community
         actions = batteries.new_zeros(len(batteries), c.homes, c.slots)
         actions[:, self._homes, self._battery_slot] = torch.where(self._has_battery, batteries, 0.0)
-        for home, slot, values in ((c.charger_home, c.charger_slot, cars), (c.appliance_home, c.appliance_slot, starts)):
+        chargers, appliances = (
+            (c.charger_home, c.charger_slot, cars),
+            (c.appliance_home, c.appliance_slot, starts),
+        )
+        for home, slot, values in (chargers, appliances):
             active = slot >= 0
             actions[:, home[active], slot[active]] = values[:, active]
         return torch.where(c.action_mask, actions.clamp(c.action_low, c.action_high), 0.0)
 
 
 class ChargeOnArrival(Rule):
-    """Nobody thinks: batteries idle, cars at full power from arrival until full, appliances at the earliest."""
+    """Nobody thinks: batteries idle, cars at full power until full, appliances at the earliest."""
 
     def _cars(self, cars: Plugged) -> Tensor:
         return cars.connected.to(cars.soc.dtype)  # a full battery takes no more
 
 
 class BusinessAsUsual(Rule):
-    """CityLearn's own reference: batteries for self-consumption, cars spread to full, appliances at the earliest.
+    """CityLearn's own reference: batteries for self-consumption, cars spread to full, appliances at once.
 
-    Source: CityLearn 3.0.2 ``citylearn.agents.baseline.BusinessAsUsualAgent`` with its defaults; identical actions.
+    Source: CityLearn 3.0.2 ``citylearn.agents.baseline.BusinessAsUsualAgent`` with its defaults; the same
+    actions to the last bit.
     """
 
     target = 1.0  # SOC cars are charged to
@@ -147,9 +153,10 @@ class BusinessAsUsual(Rule):
 class SpreadCharging(BusinessAsUsual):
     """A careful household: battery as in business as usual, cars spread evenly to the SOC they need.
 
-    Each hour a car charges with the power that, held to the departure, brings it exactly to the required SOC, losses
-    included. Nothing flows below the charger's least power, so that is the least it asks for. While the departure is
-    not disclosed, it goes on as if ``hidden_hours`` were left: it nears the required SOC, which is shown all along.
+    Each hour a car charges with the power that, held to the departure, brings it exactly to the required
+    SOC, losses included. Nothing flows below the charger's least power, so that is the least it asks for.
+    While the departure is not disclosed, it goes on as if ``hidden_hours`` were left: it nears the required
+    SOC, which is shown all along.
     """
 
     def __init__(self, hidden_hours: float = 6.0) -> None:
@@ -166,8 +173,9 @@ class SpreadCharging(BusinessAsUsual):
 
     def _cars(self, cars: Plugged) -> Tensor:
         c = self.community
-        steps = torch.where(cars.hours >= 0, cars.hours + 1.0, self.hidden_hours / c.hours)  # the last row counts too
-        missing = (cars.required - cars.soc).clamp_min(0.0) * cars.capacity / (steps * c.hours)  # kW into the battery
+        # The countdown reads 0 on the last row, which still has an action.
+        hours = torch.where(cars.hours >= 0, (cars.hours + 1.0) * c.hours, self.hidden_hours)
+        missing = (cars.required - cars.soc).clamp_min(0.0) * cars.capacity / hours  # kW into the battery
         power = missing / c.charger_efficiency
         nominal = c.storage_power[c.homes + c.charger_car]
         for _ in range(4):  # the battery's loss depends on the power: a few rounds settle it

@@ -1,0 +1,146 @@
+"""Runs leave whole rows, are not rolled twice, and are measured against their own reference."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from thesis_lib import paths
+from thesis_lib.analysis import evaluation
+from thesis_lib.analysis.evaluation import EvaluationError, evaluate_controller
+from thesis_lib.community import dataset
+from thesis_lib.controllers import rules
+
+FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
+official = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
+END = 72
+
+
+@pytest.fixture(scope="module")
+def data():
+    return dataset.find("official")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return tmp_path
+
+
+class Counting(rules.SpreadCharging):
+    """Counts how often it is reset."""
+
+    rolled = 0
+
+    def reset(self, community):
+        type(self).rolled += 1
+        super().reset(community)
+
+
+def run(name, controller, data, engines=("model",), **options):
+    return evaluate_controller(
+        name, "default", 0, controller, data, "trial", engines, end=END, progress=False, **options
+    )
+
+
+@official
+def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
+    bau = run("business_as_usual", rules.BusinessAsUsual(), data, ("citylearn", "model"))
+    assert (bau[bau.kpi == "composite_vs_bau"].value == 1.0).all()
+    Counting.rolled = 0
+    rows = run("rule", Counting, data, ("citylearn", "model"), settings={"hidden_hours": 6})
+    assert Counting.rolled == 2 and list(rows.columns) == evaluation.COLUMNS
+    assert set(rows.engine) == {"citylearn", "model"} and set(rows.edition) == {"official"}
+
+    folder = elsewhere / "results/trial/runs/official/rule/default/seed_0"
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "flows.csv.gz",
+        "hourly.csv.gz",
+        "kpis.csv",
+        "run.json",
+    ]
+    record = json.loads((folder / "run.json").read_text())
+    assert record["edition"] == "official" and record["seeds"] == [0] and "evaluation_model" in record["stages"]
+
+    again = run("rule", Counting, data, ("citylearn", "model"), settings={"hidden_hours": 6})
+    assert Counting.rolled == 2
+    pd.testing.assert_frame_equal(again, rows, check_dtype=False)
+    run("rule", Counting, data, ("citylearn", "model"), settings={"hidden_hours": 7})
+    assert Counting.rolled == 4
+
+    # both engines tell the same story
+    wide = rows.pivot_table(index=["split", "kpi"], columns="engine", values="value")
+    assert np.allclose(wide.citylearn, wide.model, rtol=1e-6)
+
+    hourly = evaluation.read_hourly("trial", "official")
+    assert list(hourly.columns) == ["controller", "variant", "seed", "row", "net"] and len(hourly) == 2 * END
+    flows = evaluation.read_flows("trial", "official", "rule")
+    assert len(flows) == END and flows["car_soc/Electric_Vehicle_1"].between(0, 1).all()
+    assert not [column for column in flows if column.startswith(("load", "pv", "price"))]
+
+    table = evaluation.collect("trial")
+    assert len(table) == len(bau) + len(rows)
+    first = (elsewhere / "results/trial/kpis.csv").read_bytes()
+    evaluation.collect("trial")
+    assert (elsewhere / "results/trial/kpis.csv").read_bytes() == first
+    assert evaluation.gate(table).passes.all()
+
+
+@official
+def test_a_killed_run_is_rolled_again(data, elsewhere):
+    run("business_as_usual", rules.BusinessAsUsual(), data)
+    Counting.rolled = 0
+    run("rule", Counting, data)
+    folder = elsewhere / "results/trial/runs/official/rule/default/seed_0"
+    (folder / "run.json").unlink()  # it is written last
+    assert set(evaluation.collect("trial").controller) == {"business_as_usual"}
+    run("rule", Counting, data)
+    assert Counting.rolled == 2
+    (folder / "run.json").write_text('{"inputs": ')
+    run("rule", Counting, data)
+    assert Counting.rolled == 3
+
+
+@official
+def test_the_reference_must_be_there(data):
+    with pytest.raises(EvaluationError, match="evaluate business_as_usual first"):
+        run("rule", rules.SpreadCharging(), data)
+    run("business_as_usual", rules.BusinessAsUsual(), data)
+    with pytest.raises(EvaluationError, match="another engine citylearn: evaluate business_as_usual first"):
+        run("rule", rules.SpreadCharging(), data, ("citylearn", "model"))
+    with pytest.raises(EvaluationError, match="another window"):
+        evaluate_controller("rule", "default", 0, rules.SpreadCharging(), data, "trial", ("model",), end=END + 24)
+
+
+@official
+def test_bad_requests_are_refused_before_anything_is_written(data, elsewhere):
+    with pytest.raises(EvaluationError, match="unknown engine warp"):
+        run("rule", rules.SpreadCharging(), data, ("warp",))
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        run("../rule", rules.SpreadCharging(), data)
+    with pytest.raises(EvaluationError, match="no finished run"):
+        evaluation.collect("trial")
+    assert not list(elsewhere.rglob("*.csv"))
+
+
+def test_gate():
+    served = {"ev_departures_met": [0.995, 0.98], "appliance_cycles_served": [1.0, 1.0]}
+    lines = [
+        ("official", controller, "default", seed, "year", kpi, values[seed], "1", "model")
+        for controller, seeds in (("good", [0]), ("uneven", [0, 1]))
+        for seed in seeds
+        for kpi, values in served.items()
+    ]
+    rows = pd.DataFrame(lines, columns=evaluation.COLUMNS)
+    verdict = evaluation.gate(rows).set_index("controller").passes
+    assert verdict["good"] and not verdict["uneven"]  # the worst seed decides
+    rows.loc[rows.kpi == "appliance_cycles_served", "value"] = 0.999
+    assert not evaluation.gate(rows).passes.any()
+    rows.loc[rows.kpi == "appliance_cycles_served", "value"] = np.nan  # a split with no cycle due
+    assert evaluation.gate(rows).set_index("controller").passes["good"]
+    with pytest.raises(EvaluationError, match="lack"):
+        evaluation.gate(rows[rows.kpi == "ev_departures_met"])

@@ -1,0 +1,427 @@
+"""Every controller through the same year, in the same engines, to rows of the same table.
+
+A run leaves in ``results/<profile>/runs/<edition>/<controller>/<variant>/seed_<n>/``:
+
+- ``kpis.csv``: its rows of the long table (COLUMNS);
+- ``hourly.csv.gz``: engine, row, net (district, kWh, signed);
+- ``flows.csv.gz`` for seed 0: row, then battery/<home>, charger/<charger>, appliance/<appliance> (kWh) and
+  battery_soc/<home>, car_soc/<car> after the hour, in the first engine asked for;
+- ``run.json``: what made it. It is written last: where it stands, the rest is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from thesis_lib import paths
+from thesis_lib.community import dataset as datasets
+from thesis_lib.community import original
+from thesis_lib.community.dataset import Dataset
+from thesis_lib.community.kpis import UNITS, Service, Trajectory, evaluate
+from thesis_lib.community.model import Community
+from thesis_lib.community.observations import Observer
+from thesis_lib.community.splits import SPLITS
+from thesis_lib.controllers import Controller
+from thesis_lib.provenance import (
+    Stopwatch,
+    ensure_writable,
+    run_record,
+    sha256,
+    write_csv_atomic,
+    write_json_atomic,
+)
+
+COLUMNS = ["edition", "controller", "variant", "seed", "split", "kpi", "value", "unit", "engine"]
+ENGINES = ("citylearn", "model")
+REFERENCE = "business_as_usual"
+GATE = 0.99  # least share of the feasible departures that must be met
+FLOWS_DECIMALS = 3  # Wh, and thousandths of SOC: enough to draw, small enough to keep
+
+
+class EvaluationError(ValueError):
+    """Something that stands in the way of an evaluation; its text is one line that says what to do."""
+
+
+def evaluate_controller(
+    name: str,
+    variant: str,
+    seed: int,
+    controller: Controller | Callable[[], Controller],
+    dataset: Dataset,
+    profile: str,
+    engines: Sequence[str] = ("citylearn",),
+    *,
+    settings: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | Any = None,
+    end: int | None = None,
+    stopwatch: Stopwatch | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+    force: bool = False,
+) -> pd.DataFrame:
+    """Roll a controller through one continuous year, measure it and leave its rows.
+
+    Nothing is rolled if the folder already holds the rows of the same inputs: the data, the engines, the
+    settings, and business as usual's rows, against which the composite is taken.
+
+    Args:
+        name: controller, as in the registry.
+        variant: what differs from the controller's usual form; "default" elsewhere.
+        seed: of the controller; 0 for deterministic ones.
+        controller: the controller, or a function that makes it (called only if there is something to roll).
+        dataset: the edition.
+        profile: whose folder of results.
+        engines: "citylearn", "model" or both. The model runs in float64.
+        settings: all that makes this controller what it is (arguments, checksum of its checkpoint).
+        config: the whole configuration of the run, for run.json.
+        end: last row; None for the year. For small trials: the reference must have the same.
+        stopwatch: times the stages of this run; the caller may have put training in it.
+        device: for run.json.
+        progress: whether CityLearn's progress is said on stderr.
+        force: roll even if the rows are there.
+
+    Returns:
+        The rows, columns COLUMNS.
+
+    Raises:
+        EvaluationError: an unknown engine, or no rows of business as usual for this edition, engine and window.
+        OSError: results cannot be written there.
+
+    Source:
+        docs/protocol.md.
+    """
+    unknown = sorted(set(engines) - set(ENGINES))
+    if unknown or not engines:
+        raise EvaluationError(f"unknown engine {', '.join(unknown) or '(none)'}: choose from {', '.join(ENGINES)}.")
+    folder = ensure_writable(paths.run(profile, dataset.edition, name, variant, seed))
+    references = {} if name == REFERENCE else _references(profile, dataset, engines, end)
+    inputs = {
+        "checksums": dict(dataset.checksums),
+        "engines": list(engines),
+        "end": end,
+        "settings": dict(settings or {}),
+        "reference": None if name == REFERENCE else sha256(_reference_folder(profile, dataset) / "kpis.csv"),
+    }
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+    if not force and _inputs(folder) == digest:
+        return read_rows(folder / "kpis.csv")
+    if isinstance(controller, type) or not isinstance(controller, Controller):
+        controller = controller()
+
+    watch = stopwatch or Stopwatch()
+    tables, hourly, flows = [], [], None
+    for engine in engines:
+        with watch(f"evaluation_{engine}"):
+            run, service, community = roll(controller, dataset, engine, end=end, progress=progress)
+        table = evaluate(run, service, references.get(engine))
+        if name == REFERENCE:
+            table = evaluate(run, service, table)
+        identity = {
+            "edition": dataset.edition,
+            "controller": name,
+            "variant": variant,
+            "seed": seed,
+            "engine": engine,
+        }
+        tables.append(_with(table, identity)[COLUMNS])
+        hourly.append(pd.DataFrame({"engine": engine, "row": run.rows, "net": run.district.round(FLOWS_DECIMALS)}))
+        flows = controlled(run, community) if flows is None else flows
+    rows = pd.concat(tables, ignore_index=True)
+
+    (folder / "run.json").unlink(missing_ok=True)
+    write_csv_atomic(folder / "hourly.csv.gz", pd.concat(hourly, ignore_index=True))
+    if seed == 0 and flows is not None:
+        write_csv_atomic(folder / "flows.csv.gz", flows)
+    write_csv_atomic(folder / "kpis.csv", rows)
+    about = {
+        "controller": name,
+        "variant": variant,
+        "settings": inputs["settings"],
+        "inputs": digest,
+        "end": end,
+    }
+    record = run_record(config or {}, dataset, watch, seeds=[seed], device=device, engines=list(engines), **about)
+    write_json_atomic(folder / "run.json", record)
+    return rows
+
+
+def roll(
+    controller: Controller, dataset: Dataset, engine: str, *, end: int | None = None, progress: bool = True
+) -> tuple[Trajectory, Service, Community]:
+    """Roll a controller from row 0 in one of the two engines.
+
+    Args:
+        controller: reset once, in float64.
+        dataset: the edition.
+        engine: "citylearn" or "model".
+        end: last row; None for the year.
+        progress: whether CityLearn's progress is said on stderr.
+
+    Returns:
+        The trajectory, what was owed, and the community.
+
+    Raises:
+        EvaluationError: for another engine.
+
+    Source:
+        `original.rollout`, `simulate`.
+    """
+    if engine not in ENGINES:
+        raise EvaluationError(f"unknown engine {engine}: choose from {', '.join(ENGINES)}.")
+    env = datasets.load(dataset, end=end)
+    env.reset()
+    service, community = Service.from_citylearn(env), Community.from_citylearn(env, dtype=torch.float64)
+    if engine == "model":
+        return simulate(community, controller), service, community
+    run, _ = original.rollout(env, controller, progress=progress)
+    return run, service, community
+
+
+def simulate(community: Community, controller: Controller, start: int = 0, hours: int | None = None) -> Trajectory:
+    """Roll a controller through the fast model, one copy.
+
+    Args:
+        community: the model.
+        controller: reset once.
+        start: first row.
+        hours: how many; None to the end of the data.
+
+    Returns:
+        The trajectory of N hours, as `original.rollout` gives it.
+
+    Raises:
+        ValueError: for rows outside the data, or if the controller returns a NaN.
+
+    Source:
+        `Community.step`.
+    """
+    state, observer = community.reset(1, start, hours), Observer(community)
+    controller.reset(community)
+    seen: dict[str, list[torch.Tensor]] = {}
+    with torch.inference_mode():
+        for row in range(start, int(state.end[0]) - 1):
+            rows = community.read(state.row)
+            actions = controller.act(observer(state, rows))
+            if not torch.isfinite(actions).all():
+                raise ValueError(f"the controller returned a NaN at row {row}: look at its inputs or its weights.")
+            state, flows = community.step(state, actions, rows)
+            hour = {
+                **{field: getattr(flows, field) for field in _FLOWS},
+                "load": rows.load,
+                "pv": rows.pv,
+                "price": community.price(rows).expand(-1, community.homes),
+                "carbon": community.carbon(rows).expand(-1, community.homes),
+            }
+            for field, values in hour.items():
+                seen.setdefault(field, []).append(values)
+    arrays = {field: torch.cat(values).cpu().numpy() for field, values in seen.items()}
+    return Trajectory(**arrays, start=start)
+
+
+_FLOWS = ("net", "battery", "battery_soc", "chargers", "car_soc", "appliances", "started")
+
+
+def controlled(run: Trajectory, community: Community) -> pd.DataFrame:
+    """Table the controlled flows and SOCs of a run, none of the data set's own series.
+
+    Args:
+        run: N hours.
+        community: for the names.
+
+    Returns:
+        Data frame (N lines) with columns row, battery/<home>, battery_soc/<home>, charger/<charger>,
+        car_soc/<car>, appliance/<appliance>; kWh and SOC, rounded to thousandths.
+
+    Raises:
+        Nothing.
+
+    Source:
+        `Trajectory`.
+    """
+    blocks = (
+        ("battery", run.battery, community.home_names),
+        ("battery_soc", run.battery_soc, community.home_names),
+        ("charger", run.chargers, community.charger_names),
+        ("car_soc", run.car_soc, community.car_names),
+        ("appliance", run.appliances, community.appliance_names),
+    )
+    columns = {f"{kind}/{name}": values[:, i] for kind, values, names in blocks for i, name in enumerate(names)}
+    rounded = {name: np.round(values.astype(np.float64), FLOWS_DECIMALS) + 0.0 for name, values in columns.items()}
+    return pd.DataFrame({"row": run.rows, **rounded})
+
+
+def collect(profile: str) -> pd.DataFrame:
+    """Gather the rows of every run of a profile into ``results/<profile>/kpis.csv``.
+
+    Args:
+        profile: whose results.
+
+    Returns:
+        The rows, in an order that depends on nothing but themselves.
+
+    Raises:
+        EvaluationError: if there is no run yet, or a run's table has other columns.
+
+    Source:
+        docs/protocol.md.
+    """
+    files = _finished(profile)
+    rows = pd.concat([read_rows(file / "kpis.csv") for file in files], ignore_index=True)
+    order = {"split": [*SPLITS, "year"], "kpi": list(UNITS), "engine": list(ENGINES)}
+    places = {name: rows[name].map({v: place for place, v in enumerate(values)}) for name, values in order.items()}
+    key = rows[["edition", "controller", "variant", "seed"]].assign(**places)
+    rows = rows.loc[key.sort_values(["edition", "controller", "variant", "seed", "engine", "split", "kpi"]).index]
+    rows = rows.reset_index(drop=True)
+    write_csv_atomic(paths.results(profile) / "kpis.csv", rows)
+    return rows
+
+
+def read_rows(file: Path) -> pd.DataFrame:
+    """Read rows of the long table.
+
+    Args:
+        file: a kpis.csv, of one run or of a profile.
+
+    Returns:
+        Data frame with COLUMNS.
+
+    Raises:
+        EvaluationError: if the file is missing or has other columns.
+
+    Source:
+        COLUMNS.
+    """
+    if not file.is_file():
+        raise EvaluationError(f"{file} is missing: run the evaluation again.")
+    rows = pd.read_csv(file, dtype={"unit": str, "variant": str})
+    if list(rows.columns) != COLUMNS:
+        raise EvaluationError(f"{file} has other columns than {', '.join(COLUMNS)}: run the evaluation again.")
+    return rows
+
+
+def read_hourly(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame:
+    """Read the hourly district net of every run, for figures.
+
+    Args:
+        profile: whose results.
+        edition: "official" or "offline".
+        engine: "citylearn" or "model".
+
+    Returns:
+        Data frame with columns controller, variant, seed, row, net (kWh, signed).
+
+    Raises:
+        EvaluationError: if no run has it.
+
+    Source:
+        hourly.csv.gz.
+    """
+    found = []
+    for folder in _finished(profile):
+        ours, controller, variant, seed = folder.relative_to(paths.results(profile) / "runs").parts
+        if ours != edition:
+            continue
+        hourly = pd.read_csv(folder / "hourly.csv.gz")
+        identity = {"controller": controller, "variant": variant, "seed": int(seed.removeprefix("seed_"))}
+        found.append(_with(hourly[hourly.engine == engine], identity))
+    if not any(len(hourly) for hourly in found):
+        raise EvaluationError(f"no {engine} run of the {edition} edition in results/{profile}: evaluate one first.")
+    return pd.concat(found, ignore_index=True)[["controller", "variant", "seed", "row", "net"]]
+
+
+def read_flows(profile: str, edition: str, controller: str, variant: str = "default") -> pd.DataFrame:
+    """Read the controlled flows and SOCs of seed 0 of a controller, as `controlled` gives them.
+
+    Args:
+        profile, edition, controller, variant: of the run.
+
+    Returns:
+        Data frame as of `controlled`.
+
+    Raises:
+        EvaluationError: if that run is not there.
+
+    Source:
+        flows.csv.gz.
+    """
+    file = paths.run(profile, edition, controller, variant, 0) / "flows.csv.gz"
+    if not file.is_file():
+        raise EvaluationError(f"{file} is missing: evaluate {controller} ({variant}) with seed 0 first.")
+    return pd.read_csv(file)
+
+
+def gate(rows: pd.DataFrame) -> pd.DataFrame:
+    """Say which controllers serve their people: 99 % of the feasible departures and every appliance cycle.
+
+    Args:
+        rows: of the long table.
+
+    Returns:
+        Data frame, one line per edition, controller, variant, engine and split: the least ev_departures_met and
+        appliance_cycles_served over seeds, and passes (bool). A KPI without events does not count against it.
+
+    Raises:
+        EvaluationError: if the service KPIs are not among the rows.
+
+    Source:
+        docs/protocol.md, the gate.
+    """
+    service = ["ev_departures_met", "appliance_cycles_served"]
+    wanted = rows[rows.kpi.isin(service)]
+    if set(wanted.kpi) != set(service):
+        raise EvaluationError(f"the rows lack {' or '.join(service)}: evaluate the controllers first.")
+    key = ["edition", "controller", "variant", "engine", "split"]
+    worst = wanted.groupby([*key, "kpi"], sort=False).value.min().unstack("kpi")[service]
+    passes = (worst[service[0]].fillna(1.0) >= GATE) & (worst[service[1]].fillna(1.0) >= 1.0)
+    return worst.assign(passes=passes).rename_axis(columns=None).reset_index()
+
+
+def _finished(profile: str) -> list[Path]:
+    """Folders of the runs that are whole, sorted."""
+    runs = sorted(file.parent for file in (paths.results(profile) / "runs").glob("*/*/*/seed_*/run.json"))
+    if not runs:
+        raise EvaluationError(f"results/{profile} holds no finished run: evaluate a controller first.")
+    return runs
+
+
+def _with(table: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame:
+    """The table with constant columns."""
+    return table.assign(**identity)
+
+
+def _inputs(folder: Path) -> str | None:
+    """Digest of the inputs that made the rows in a folder; None if it holds no whole run."""
+    if not all((folder / file).is_file() for file in ("run.json", "kpis.csv", "hourly.csv.gz")):
+        return None
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return None
+    return record.get("inputs")
+
+
+def _reference_folder(profile: str, dataset: Dataset) -> Path:
+    return paths.run(profile, dataset.edition, REFERENCE, "default", 0)
+
+
+def _references(profile: str, dataset: Dataset, engines: Sequence[str], end: int | None) -> dict[str, pd.DataFrame]:
+    """Rows of business as usual by engine."""
+    folder = _reference_folder(profile, dataset)
+    advice = f"evaluate {REFERENCE} first, with the same edition, engines and end."
+    if not (folder / "run.json").is_file():
+        raise EvaluationError(f"results/{profile} has no {REFERENCE} of the {dataset.edition} edition: {advice}")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    rows = read_rows(folder / "kpis.csv")
+    missing = sorted(set(engines) - set(rows.engine))
+    if missing or record.get("end") != end or record.get("checksums") != dict(dataset.checksums):
+        what = f"engine {', '.join(missing)}" if missing else "window or data"
+        raise EvaluationError(f"{REFERENCE} of results/{profile} has another {what}: {advice}")
+    return {engine: rows[rows.engine == engine] for engine in engines}
