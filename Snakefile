@@ -27,7 +27,11 @@ PROFILE = CONFIG.profile
 print(f"profile {PROFILE}, {EDITION} edition, seeds {CONFIG.seeds}, variants {list(CONFIG.variants)}", file=sys.stderr)
 
 RESULTS = f"results/{PROFILE}"
-LEARNER = f"{RESULTS}/runs/{EDITION}/cooperative_maddpg"
+RUNS = f"{RESULTS}/runs/{EDITION}"
+LEARNER = f"{RUNS}/cooperative_maddpg"
+REFERENCE = f"{RUNS}/business_as_usual/default/seed_0/kpis.csv"
+SEEDS_OF = lambda controller: CONFIG.seeds if controller == "random" else [0]
+RULES = [f"{RUNS}/{name}/default/seed_{seed}/kpis.csv" for name in CONFIG.controllers for seed in SEEDS_OF(name)]
 # Everything a result depends on; how a figure looks is no reason to train again.
 LIBRARY = sorted(file.as_posix() for file in Path("thesis_lib").rglob("*.py"))
 LEARNING = [file for file in LIBRARY if not re.search(r"analysis/(figures|tables|labels)\.py|serving/", file)]
@@ -37,6 +41,7 @@ RUN = f'"{Path(sys.executable).as_posix()}" -m thesis_lib.notebooks run'
 COMMON = f"--profile {PROFILE} --parameter edition={EDITION} --parameter language={CONFIG.language}"
 
 wildcard_constraints:
+    controller="|".join(CONFIG.controllers),
     seed=r"\d+",
     variant=r"[A-Za-z0-9_.-]+",
 
@@ -55,12 +60,24 @@ rule data_exploration:
     shell:
         f"{RUN} 01_data_exploration {COMMON}"
 
+# Notebook 03 finds these rows; a rule of their own, so that they are rolled while others train.
+rule controller:
+    input:
+        SETTINGS, LEARNING,
+        reference=lambda wildcards: [] if wildcards.controller == "business_as_usual" else REFERENCE
+    output:
+        update(f"{RUNS}/{{controller}}/default/seed_{{seed}}/kpis.csv")
+    shell:
+        f'"{Path(sys.executable).as_posix()}" -m thesis_lib.analysis.evaluation {{wildcards.controller}}'
+        f" --profile {PROFILE} --edition {EDITION} --seed {{wildcards.seed}}"
+
 rule training:
     input:
-        "notebooks/scripts/02_training.py", SETTINGS, LEARNING
+        "notebooks/scripts/02_training.py", SETTINGS, LEARNING, REFERENCE
     output:
         update(f"{LEARNER}/{{variant}}/seed_{{seed}}/kpis.csv")
     threads: CONFIG.threads
+    priority: 1  # the longest job first
     resources:
         gpu=GPU
     shell:
@@ -70,7 +87,7 @@ rule training:
 rule baselines:
     input:
         "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY,
-        expand(f"{LEARNER}/{{variant}}/seed_{{seed}}/kpis.csv", variant=CONFIG.variants, seed=CONFIG.seeds)
+        RULES, expand(f"{LEARNER}/{{variant}}/seed_{{seed}}/kpis.csv", variant=CONFIG.variants, seed=CONFIG.seeds)
     output:
         update(f"{RESULTS}/reports/03_baselines.html"),
         update(f"{RESULTS}/kpis.csv")

@@ -144,9 +144,7 @@ def test_figure_draws_labels_and_saves_the_same_twice(name: str, language: str, 
         assert re.search(r"\(.+\)", shared_y.replace("\n", " ")), "no unit on the y axes"
     for ax in fig.axes:  # an axis without a label shares one with the panel beside or below it
         bottom = not any(label.get_visible() for label in ax.get_xticklabels()) or ax.get_xlabel()
-        assert bottom or name in ("kpi_bars", "home_heatmap", "policy_day"), (
-            f"no label under a panel of {name}"
-        )
+        assert bottom or name in ("kpi_bars", "home_heatmap", "policy_day"), f"no label under a panel of {name}"
     tight, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
     assert tight.x0 > -0.02 and tight.x1 < width + 0.02, "text runs out of the figure"
     assert tight.y0 > -0.02 and tight.y1 < height + 0.02, "text runs out of the figure"

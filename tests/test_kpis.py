@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from thesis_lib.community import kpis, original, splits
+from thesis_lib.community import dataset, kpis, original, splits
+from thesis_lib.controllers.rules import SpreadCharging
 
 FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
 SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
@@ -92,6 +93,16 @@ def test_equal_to_citylearn_over_the_year():  # business as usual: in test_rules
     env = community(0, 8759)
     distance = mismatch(env, original.drive(env, policy("random", env)))
     assert max(distance.values()) < 1e-6, distance
+
+
+def test_both_editions(edition):
+    """A week of the rule: our KPIs are CityLearn's, cars and appliances are served."""
+    env = dataset.load(dataset.find(edition), end=24 * 7)
+    run, env = original.rollout(env, SpreadCharging(), progress=False)
+    assert max(mismatch(env, run).values()) < 1e-6
+    table = kpis.evaluate(run, kpis.Service.from_citylearn(env)).set_index(["split", "kpi"]).value["year"]
+    assert table["ev_departures_feasible_count"] > 30 and table["ev_departures_met"] >= 0.99
+    assert table["appliance_cycles_due_count"] > 3 and table["appliance_cycles_served"] == 1.0
 
 
 # Tiny cases whose answers are known.

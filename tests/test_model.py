@@ -134,6 +134,13 @@ def test_a_full_year_of_random_actions_is_citylearns() -> None:
     assert emissions == pytest.approx(totals["emissions"], rel=1e-5)
 
 
+def test_a_community_of_a_part_of_the_year_is_citylearns_too() -> None:
+    source = find("offline")
+    community = Community.from_citylearn(dataset.load(source, start=1416, end=1464), dtype=torch.float64)
+    env = dataset.load(source, start=1416, end=1464)
+    compare(env, community, community.reset(), 48, policy("random", community, 9))
+
+
 def write_schema(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A copy of the offline community with ``change`` made to its schema."""
     source = find("offline").schema

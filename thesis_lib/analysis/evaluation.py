@@ -11,9 +11,12 @@ A run leaves in ``results/<profile>/runs/<edition>/<controller>/<variant>/seed_<
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,13 @@ import torch
 from thesis_lib import paths
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community import original
-from thesis_lib.community.dataset import Dataset
+from thesis_lib.community.dataset import Dataset, DatasetError
 from thesis_lib.community.kpis import UNITS, Service, Trajectory, evaluate
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
 from thesis_lib.community.splits import SPLITS
-from thesis_lib.controllers import Controller
+from thesis_lib.config import ConfigError, load_config
+from thesis_lib.controllers import CONTROLLERS, Controller
 from thesis_lib.provenance import (
     Stopwatch,
     ensure_writable,
@@ -425,3 +429,45 @@ def _references(profile: str, dataset: Dataset, engines: Sequence[str], end: int
         what = f"engine {', '.join(missing)}" if missing else "window or data"
         raise EvaluationError(f"{REFERENCE} of results/{profile} has another {what}: {advice}")
     return {engine: rows[rows.engine == engine] for engine in engines}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: roll one of the registry's controllers through the profile's year and leave its rows.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+
+    Returns:
+        0, or 1 after a one-line error on stderr.
+    """
+    parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.evaluation", description=main.__doc__)
+    parser.add_argument("controller", choices=sorted(CONTROLLERS))
+    parser.add_argument("--profile", default="quick", help="configs/<profile>.yaml (default: quick)")
+    parser.add_argument("--edition", choices=["auto", "official", "offline"], help="default: the profile's")
+    parser.add_argument("--seed", type=int, default=0, help="of the random controller (default: 0)")
+    given = parser.parse_args(arguments)
+    settings = {"seed": given.seed} if given.controller == "random" else {}
+    try:
+        config = load_config(given.profile)
+        data = datasets.find(given.edition or config.edition)
+        print(f"{given.controller}: {data.edition} edition, engines {', '.join(config.engines)}", file=sys.stderr)
+        rows = evaluate_controller(
+            given.controller,
+            "default",
+            given.seed,
+            partial(CONTROLLERS[given.controller], **settings),
+            data,
+            config.profile,
+            config.engines,
+            settings=settings,
+            config=config,
+        )
+    except (ConfigError, DatasetError, EvaluationError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{given.controller}: {len(rows)} rows", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

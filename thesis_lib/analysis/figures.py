@@ -7,7 +7,7 @@ hatch, and its colour differs in lightness, so that the page survives a black-an
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +17,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import Image, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels, tables
+from thesis_lib.analysis import evaluation, labels, tables
+from thesis_lib.provenance import replacing
 
 ENGINE_BAR = 1e-6  # largest relative difference between the engines that the tests allow
+SHOWN_WIDTH = 720  # pixels on a notebook's page
 TEXT_WIDTH = 6.1  # inches: the text block of the thesis (A4, 27.5 mm margins)
 
 
 def use_style() -> None:
     """Set seaborn and matplotlib up for the printed page: 9-10 pt text, TrueType fonts, no title clutter."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # CityLearn turns every library's INFO lines on
     sns.set_theme(
         context="paper",
         style="whitegrid",
@@ -72,21 +76,31 @@ def save(fig: Figure, name: str, profile: str) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-    folder = paths.figures(profile)
-    folder.mkdir(parents=True, exist_ok=True)
     _laid_out(fig)
-    for suffix in ("png", "pdf"):
-        target = folder / f"{name}.{suffix}"
-        part = folder / f".{name}.{os.getpid()}.{suffix}"
-        try:
-            fig.savefig(
-                part, format=suffix, dpi=200, metadata={"CreationDate": None} if suffix == "pdf" else None
-            )
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+    folder = paths.figures(profile)
+    for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+        with replacing(folder / f"{name}.{suffix}") as part:
+            fig.savefig(part, format=suffix, dpi=200, metadata=metadata)
     plt.close(fig)
-    return target
+    return folder / f"{name}.pdf"
+
+
+def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, **options: Any) -> None:
+    """Draw a figure of this module, save it, show it in a notebook with its caption.
+
+    Args:
+        name: the figure's function, such as ``kpi_bars``.
+        *frames, **options: its arguments.
+        profile: whose folder.
+        save_as: file name without suffix; ``name`` if not given.
+
+    Raises:
+        ValueError: no such figure, or what the figure itself raises.
+        OSError: the folder cannot be written.
+    """
+    text = caption(name, *frames, **options)
+    save(globals()[name](*frames, **options), save_as or name, profile)
+    display(Image(paths.figures(profile) / f"{save_as or name}.png", width=SHOWN_WIDTH), Markdown(f"*{text}*"))
 
 
 # --------------------------------------------------------------------------------------------- looks
@@ -209,7 +223,7 @@ def kpi_bars(
             if (*pair, name) not in spread.index:
                 continue
             style, good = look(*pair, among=pairs), bool(passes.loc[pair])
-            stats = spread.loc[(*pair, name)]
+            stats: Any = spread.loc[[(*pair, name)]].iloc[0]
             ax.barh(
                 y,
                 stats["mean"],
@@ -221,19 +235,24 @@ def kpi_bars(
                 zorder=2,
             )
             if stats["seeds"] > 1:
-                chosen = (
-                    (over["controller"] == pair[0]) & (over["variant"] == pair[1]) & (over["kpi"] == name)
-                )
+                chosen = (over["controller"] == pair[0]) & (over["variant"] == pair[1]) & (over["kpi"] == name)
                 seeds = over.loc[chosen, "value"].to_numpy()
                 offsets = y + np.linspace(-0.3, 0.3, len(seeds))
                 ax.plot(seeds, offsets, "o", ms=2.2, mfc="white", mec="black", mew=0.5, ls="", zorder=4)
-                ax.errorbar(
-                    stats["mean"], y, xerr=stats["half"], color="black", lw=1.1, capsize=2.5, zorder=5
-                )
+                ax.errorbar(stats["mean"], y, xerr=stats["half"], color="black", lw=1.1, capsize=2.5, zorder=5)
         ax.axvline(1, color="black", lw=0.8, ls=(0, (4, 2)), zorder=3)
         ax.set_title(labels.kpi(name), pad=3)
         ax.grid(False, axis="y")
-        ax.set_xlim(0, None)
+        known = [pair for pair in pairs if (*pair, name) in spread.index]
+        reach = [spread["high"].loc[(*pair, name)] for pair in known if passes.loc[pair]]
+        limit = 1.12 * max([1.0, *reach])
+        ax.set_xlim(0, limit)
+        for pair in known:  # whoever fails the gate must not set the scale of those that serve
+            mean = float(spread["mean"].loc[(*pair, name)])
+            if mean > limit:
+                value = f"{labels.number(mean, 2)} →"
+                box = {"facecolor": "0.93", "edgecolor": "none", "pad": 1}
+                ax.text(0.97 * limit, pairs.index(pair), value, ha="right", va="center", zorder=6, bbox=box)
         ax.xaxis.set_major_locator(MaxNLocator(4))
         _number_ticks(ax)
         ax.set_yticks(
@@ -399,9 +418,7 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
     Only rows present in ``hourly`` count. Lines are means over seeds, thin ones the seeds.
     """
     pairs = tables.keys(hourly)
-    fig, axes = plt.subplots(
-        3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.0), gridspec_kw={"height_ratios": [2.6, 1.4, 1]}
-    )
+    fig, axes = plt.subplots(3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.0), gridspec_kw={"height_ratios": [2.6, 1.4, 1]})
     hour = hourly["row"] % 24
     days = hourly.groupby([*tables.KEY, "seed", hour.rename("hour")])["net"].mean()
     for pair in pairs:
@@ -417,8 +434,8 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
             lw=1.7,
             label=labels.controller(*pair),
         )
-    rows = context.loc[context.index.intersection(hourly["row"].unique())]
-    around = rows.groupby(rows.index % 24).mean()
+    rows = context.loc[context.index.isin(hourly["row"].unique())]
+    around = rows.groupby(rows.index.to_numpy() % 24).mean()
     axes[0].axhline(0, color="0.3", lw=0.7)
     axes[1].plot(around.index, around["load"], color="0.15", ls="-", lw=1.2, label=labels.t("legend.load"))
     axes[1].fill_between(
@@ -490,9 +507,7 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
         style = look(*pair, among=pairs)
         own = _first_seed(hourly, pair)
         own = own[(own["row"] >= start) & (own["row"] < stop)]
-        ax.plot(
-            own["row"], own["net"], color=style.color, ls=style.line, lw=1.2, label=labels.controller(*pair)
-        )
+        ax.plot(own["row"], own["net"], color=style.color, ls=style.line, lw=1.2, label=labels.controller(*pair))
     rows = context.loc[start : stop - 1]
     below.step(rows.index, rows["price"], where="mid", color="#AA3377", lw=1.1)
     ax.axhline(0, color="0.3", lw=0.7)
@@ -536,9 +551,7 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
     """
     rows = flows.loc[day * 24 : day * 24 + 23]
     hour = rows.index % 24
-    fig, axes = plt.subplots(
-        3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.6), gridspec_kw={"height_ratios": [2.6, 1.3, 1]}
-    )
+    fig, axes = plt.subplots(3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.6), gridspec_kw={"height_ratios": [2.6, 1.3, 1]})
     parts = (
         ("load", "0.75", ""),
         ("chargers", "#0072B2", "////"),
@@ -564,11 +577,10 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
             label=labels.t(f"legend.{name}"),
         )
         above, under = above + values.clip(min=0), under + values.clip(max=0)
+    axes[0].use_sticky_edges = False  # or a bar's end would touch the frame
     axes[0].plot(hour, rows["net"], color="black", marker="o", ms=3, lw=1.4, label=labels.t("legend.net"))
     axes[0].axhline(0, color="0.2", lw=0.7)
-    axes[1].plot(
-        hour, 100 * rows["battery_soc"], color="#E69F00", marker="s", ms=3, label=labels.t("legend.battery")
-    )
+    axes[1].plot(hour, 100 * rows["battery_soc"], color="#E69F00", marker="s", ms=3, label=labels.t("legend.battery"))
     axes[1].plot(
         hour,
         100 * rows["car_soc"],
@@ -665,11 +677,9 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
     margin = 100 * (rows["soc"] - rows["required"])
     low = min(-20.0, 5 * np.floor(margin.min() / 5)) if len(margin) else -20.0
     high = max(20.0, 5 * np.ceil(margin.max() / 5)) if len(margin) else 20.0
-    edges = (
-        np.arange(low, high + 2.6, 2.5) - 1e-4
-    )  # a margin of exactly 0 or of the tolerance falls right of its line
+    edges = np.arange(low, high + 2.6, 2.5) - 1e-4  # a margin of exactly 0 or of the tolerance falls right of its line
     fig, axes = plt.subplots(
-        len(pairs), 1, sharex=True, sharey=True, squeeze=False, figsize=(TEXT_WIDTH, 0.75 + 0.82 * len(pairs))
+        len(pairs), 1, sharex=True, sharey=True, squeeze=False, figsize=(TEXT_WIDTH, 0.75 + 0.92 * len(pairs))
     )
     for ax, pair in zip(axes[:, 0], pairs, strict=True):
         style = look(*pair, among=pairs)
@@ -686,15 +696,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
         ax.axvline(-100 * tolerance, color="#AA3377", lw=1.1, ls=(0, (4, 2)))
         ax.axvline(0, color="0.2", lw=0.8)
         missed = int((own < -100 * tolerance - 1e-9).sum())
-        ax.text(
-            0.01,
-            0.93,
-            _share_missed(pair, missed, len(own)),
-            transform=ax.transAxes,
-            va="top",
-            fontsize=9,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-        )
+        ax.set_title(_share_missed(pair, missed, len(own)), loc="left", fontsize=9, pad=2)
         ax.yaxis.set_major_locator(MaxNLocator(3))
         _number_ticks(ax)
     axes[-1, 0].set_xlabel(labels.axis("axis.margin", labels.t("unit.points")))
@@ -715,7 +717,7 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
             all); a controller's seeds are averaged. Business as usual must be among them.
     """
     change = home_changes(homes)
-    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.15 + 0.34 * len(change)))
+    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.45 + 0.36 * len(change)))
     reach = max(5.0, float(np.nanpercentile(np.abs(change.to_numpy()), 95)))
     text = change.map(lambda value: labels.number(value, 0))
     sns.heatmap(
@@ -805,8 +807,9 @@ def _caption_kpi_bars(
     serving = composite[passes.reindex(composite.index).to_numpy(dtype=bool)]
     best = ""
     if len(serving):
-        pair = serving["mean"].idxmin()
-        value = labels.interval(serving.loc[pair, "mean"], serving.loc[pair, "half"], 3)
+        first: Any = serving.reset_index().sort_values("mean").iloc[0]
+        pair = (first["controller"], first["variant"])
+        value = labels.interval(first["mean"], first["half"], 3)
         best = labels.t("caption.best", controller=labels.controller(*pair), value=value)
     spread = composite[composite["seeds"] > 1]["seeds"]
     seeds = sorted({int(count) for count in spread})
@@ -818,9 +821,7 @@ def _caption_kpi_bars(
         edition=labels.t(f"edition.{rows['edition'].iloc[0]}"),
         best=best,
         spread=labels.t("caption.spread", seeds=labels.listing([str(n) for n in seeds])) if seeds else "",
-        failing=labels.t(
-            "caption.failing", gate=labels.number(tables.GATE), controllers=labels.listing(failing)
-        )
+        failing=labels.t("caption.failing", gate=labels.number(evaluation.GATE), controllers=labels.listing(failing))
         if failing
         else "",
     )
@@ -833,13 +834,9 @@ def _caption_composite_by_split(
     edition: str | None = None,
     splits: Sequence[str] = ("train", "validation", "test"),
 ) -> str:
-    rows = tables.select(
-        kpis[kpis["kpi"] == tables.COMPOSITE], engine=engine, edition=edition, split=splits[0]
-    )
+    rows = tables.select(kpis[kpis["kpi"] == tables.COMPOSITE], engine=engine, edition=edition, split=splits[0])
     where = (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)
-    means = (
-        kpis[where & kpis["edition"].isin(rows["edition"])].groupby([*tables.KEY, "split"])["value"].mean()
-    )
+    means = kpis[where & kpis["edition"].isin(rows["edition"])].groupby([*tables.KEY, "split"])["value"].mean()
     parts = []
     for pair in tables.keys(rows):
         if pair[0] == tables.BAU:
@@ -859,7 +856,7 @@ def _caption_composite_by_split(
 
 def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> str:
     table = tables.engines(kpis, split=split, edition=edition)
-    worst = table.loc[table["distance"].idxmax()]
+    worst: Any = table.sort_values("distance").iloc[-1]
     return labels.t(
         "caption.engine_distance",
         split=labels.t(f"weeks.{split}"),
@@ -872,16 +869,14 @@ def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition
 
 def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> str:
     known = {tables.BAU: 1.0, **(references or {})}
-    best = log.loc[log["composite"].idxmin()]
+    best: Any = log.sort_values("composite").iloc[0]
     return labels.t(
         "caption.learning_curves",
         seeds=log["seed"].nunique(),
         best=labels.number(best["composite"], 3),
         minutes=labels.number(best["seconds"] / 60, 1),
         updates=labels.number(best["update"], 0),
-        references=labels.listing(
-            [f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]
-        ),
+        references=labels.listing([f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]),
     )
 
 
@@ -915,9 +910,7 @@ def _caption_hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequ
     start, stop = hardest(hourly, blocks)
     week = hourly[(hourly["row"] >= start) & (hourly["row"] < stop)]
     peaks = {pair: float(_first_seed(week, pair)["net"].max()) for pair in tables.keys(week)}
-    return labels.t(
-        "caption.hard_week", start=labels.day(start), end=labels.day(stop - 1), peaks=_peaks(peaks)
-    )
+    return labels.t("caption.hard_week", start=labels.day(start), end=labels.day(stop - 1), peaks=_peaks(peaks))
 
 
 def _caption_policy_day(flows: pd.DataFrame, day: int) -> str:
@@ -926,7 +919,7 @@ def _caption_policy_day(flows: pd.DataFrame, day: int) -> str:
         "caption.policy_day",
         date=labels.day(day * 24),
         peak=labels.number(rows["net"].max(), 1),
-        hour=int(rows["net"].idxmax() % 24),
+        hour=int(rows["net"].to_numpy().argmax()),
         charged=labels.number(rows["battery"].clip(lower=0).sum(), 1),
         cars=labels.number(rows["chargers"].clip(lower=0).sum(), 1),
     )
@@ -956,7 +949,7 @@ def _caption_departure_margins(departures: pd.DataFrame, tolerance: float = 0.05
 def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> str:
     texts = []
     for pair, row in home_changes(homes).iterrows():
-        low, high = row.idxmin(), row.idxmax()
+        low, high = str(row.idxmin()), str(row.idxmax())
         texts.append(
             labels.t(
                 "caption.home_spread",

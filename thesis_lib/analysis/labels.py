@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from matplotlib.ticker import Formatter
 
@@ -83,7 +84,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
     "axis.updates": ("Actualizaciones", "Updates"),
     "axis.loss": ("Pérdida del actor", "Actor loss"),
-    "axis.validation": ("Compuesto en validación", "Validation composite"),
+    "axis.validation": ("Compuesto\nen validación", "Validation\ncomposite"),
     "axis.hours_share": ("Parte de las horas", "Share of hours"),
     "axis.hours_rank": ("Horas más altas, en orden", "Highest hours, in order"),
     "axis.margin": ("SOC a la salida − requerido", "SOC at departure − required"),
@@ -177,24 +178,18 @@ TEXT: dict[str, tuple[str, str]] = {
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
     ),
     "caption.composite_by_split": (
-        (
-            "Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a "
-            "{last}: {gaps}."
-        ),
-        (
-            "Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to "
-            "{last}: {gaps}."
-        ),
+        ("Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a {last}: {gaps}."),
+        ("Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to {last}: {gaps}."),
     ),
     "caption.learning_curves": (
         (
-            "Curvas de aprendizaje de {seeds} semilla(s): pérdida del actor y compuesto en las semanas de "
+            "Curvas de aprendizaje (semillas: {seeds}): pérdida del actor y compuesto en las semanas de "
             "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación "
             "es {best}, "
             "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}."
         ),
         (
-            "Learning curves of {seeds} seed(s): actor loss and composite on the validation weeks, against "
+            "Learning curves (seeds: {seeds}): actor loss and composite on the validation weeks, against "
             "time and updates. The best validation composite is {best}, after {minutes} min and "
             "{updates} updates. Horizontal lines: {references}."
         ),
@@ -338,6 +333,17 @@ def use(language: str) -> None:
     _language = language
 
 
+@contextmanager
+def using(language: str) -> Iterator[None]:
+    """The language of a block of code, such as a sentence of a notebook; ``use`` says which are allowed."""
+    before = _language
+    use(language)
+    try:
+        yield
+    finally:
+        use(before)
+
+
 def language() -> str:
     """The language in use, ``es`` or ``en``."""
     return _language
@@ -423,12 +429,8 @@ class Numbers(Formatter):
         decimals = 0
         while decimals < 9 and any(abs(round(v, decimals) - v) > 1e-9 * max(1, abs(v)) for v in values):
             decimals += 1
-        before = language()
-        use(self.language)
-        try:
+        with using(self.language):
             return [number(value, decimals) for value in values]
-        finally:
-            use(before)
 
 
 UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO₂/kWh", "1": "–"}

@@ -7,21 +7,27 @@ engine). A table never mixes editions, splits or engines: ``select`` refuses to.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from IPython.display import Markdown, display
 from scipy import stats
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels
-from thesis_lib.community.kpis import UNITS, WEIGHTS
+from thesis_lib.analysis import evaluation, labels
+from thesis_lib.community.kpis import UNITS, WEIGHTS, Service, Trajectory
+from thesis_lib.community.kpis import departures as departures_of
+from thesis_lib.community.model import Community
+from thesis_lib.provenance import write_csv_atomic, write_text_atomic
 
 KEY = ["controller", "variant"]
-BAU = "business_as_usual"
+BAU = evaluation.REFERENCE
 ORDER = [
     "charge_on_arrival",
     BAU,
@@ -39,7 +45,6 @@ ORDER = [
 COMPOSITE = "composite_vs_bau"
 TERMS = list(WEIGHTS)  # the five of the composite
 SERVICE = ["ev_departures_met", "appliance_cycles_served"]
-GATE = 0.99  # least share of feasible departures met
 
 
 def select(
@@ -109,20 +114,16 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def gate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Who serves: per controller and variant the worst seed's service shares, and ``passes``.
+    """Who serves, per controller and variant: the worst seed's service shares, and ``passes``.
 
-    Passing needs every seed to meet at least ``GATE`` of the feasible departures and every appliance cycle
-    due (a split without cycles, NaN, has none to miss).
+    Args:
+        rows: of one edition, split and engine.
 
     Returns:
-        Indexed by (controller, variant): ev_departures_met, appliance_cycles_served, passes.
+        Indexed by (controller, variant): ev_departures_met, appliance_cycles_served, passes (bool).
     """
-    service = rows[rows["kpi"].isin(SERVICE)]
-    worst = service.pivot_table(index=KEY, columns="kpi", values="value", aggfunc="min", dropna=False)
-    worst = worst.reindex(columns=SERVICE, index=pd.MultiIndex.from_tuples(keys(rows), names=KEY))
-    met, served = worst[SERVICE[0]], worst[SERVICE[1]]
-    worst["passes"] = (met >= GATE) & (served.fillna(1.0) >= 1.0)
-    return worst
+    verdict = evaluation.gate(rows).set_index(KEY)[[*SERVICE, "passes"]]
+    return verdict.loc[keys(rows)]
 
 
 def controllers(
@@ -140,7 +141,7 @@ def controllers(
     called ``<kpi>_vs_bau``.
 
     Returns:
-        Columns controller, variant, seeds, gate (bool), then the KPIs; units as in ``thesis_lib.community.kpis.UNITS``.
+        Columns controller, variant, seeds, gate (bool), then the KPIs; units as in ``kpis.UNITS``.
     """
     rows = select(kpis, split=split, engine=engine, edition=edition)
     passes = gate(rows)["passes"]
@@ -148,7 +149,8 @@ def controllers(
     table = []
     for key in keys(rows):
         line: dict[str, object] = dict(zip(KEY, key, strict=True))
-        line["seeds"] = int(rows.set_index(KEY).loc[[key], "seed"].nunique())
+        own = (rows["controller"] == key[0]) & (rows["variant"] == key[1])
+        line["seeds"] = int(rows.loc[own, "seed"].nunique())
         line["gate"] = bool(passes.loc[key])
         for name in names:
             if (*key, name) not in shown.index:
@@ -180,18 +182,13 @@ def engines(
     both = rows.merge(others, on=on, suffixes=("_citylearn", "_model"))
     both = both[both["kpi"].isin(list(names))]
     values = {"citylearn": ("value_citylearn", "mean"), "model": ("value_model", "mean")}
-    table = both.groupby([*KEY, "kpi"], sort=False).agg(**values).reset_index()  # type: ignore[call-overload]
+    table = both.groupby([*KEY, "kpi"], sort=False).agg(**values).reset_index()
     distance = (table["model"] - table["citylearn"]).abs()
     table["distance"] = np.where(distance == 0, 0.0, distance / table["citylearn"].abs())
     rank = {pair: place for place, pair in enumerate(keys(table))}
     place = table[KEY].apply(lambda row: rank[tuple(row)], axis=1)
     kind = table["kpi"].map({name: i for i, name in enumerate(names)})
-    return (
-        table.assign(_a=place, _b=kind)
-        .sort_values(["_a", "_b"])
-        .drop(columns=["_a", "_b"])
-        .reset_index(drop=True)
-    )
+    return table.assign(_a=place, _b=kind).sort_values(["_a", "_b"]).drop(columns=["_a", "_b"]).reset_index(drop=True)
 
 
 _LATEX = {
@@ -295,8 +292,8 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
     """Write ``results/<profile>/tables/<name>.csv`` as it is and ``<name>.tex`` as ``printed`` shows it.
 
     The index is not written: put what must be read into a column. In the .tex a rule separates the rows
-    that fail the service gate (column ``gate``), and wide tables are set smaller. Both files are written
-    beside their place and then moved over it.
+    that fail the service gate (column ``gate``), and wide tables shrink to the text width. Both files are
+    written whole or not at all.
 
     Returns:
         The path of the CSV.
@@ -304,12 +301,11 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
     Raises:
         OSError: the folder cannot be written.
     """
-    folder = paths.results(profile) / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = paths.tables(profile)
     shown = printed(frame).map(latex)
-    numeric = {
-        heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])
-    } - {heading("gate")}
+    numeric = {heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])} - {
+        heading("gate")
+    }
     column_format = "".join("r" if column in numeric else "l" for column in shown.columns)
     shown.columns = pd.Index([_stacked(latex(column)) for column in shown.columns])
     tex = shown.style.hide(axis="index").to_latex(
@@ -328,15 +324,16 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
         body = lines.index(r"\midrule") + 1
         first = body + int(np.flatnonzero(~frame["gate"].to_numpy(dtype=bool))[0])
         tex = "\n".join([*lines[:first], r"\midrule", *lines[first:]]) + "\n"
-    for suffix, text in (("tex", tex), ("csv", frame.to_csv(index=False, lineterminator="\n"))):
-        target = folder / f"{name}.{suffix}"
-        part = folder / f".{name}.{os.getpid()}.{suffix}"
-        try:
-            part.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-    return target
+    write_text_atomic(folder / f"{name}.tex", tex)
+    return write_csv_atomic(folder / f"{name}.csv", frame)
+
+
+def publish(frame: pd.DataFrame, name: str, profile: str, text: str = "", label: str = "") -> None:
+    """Save a table and show it in a notebook as the reader of the thesis will see it, with its caption."""
+    save(frame, name, profile, text, label)
+    display(printed(frame).style.hide(axis="index"))
+    if text:
+        display(Markdown(f"*{text}*"))
 
 
 def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = "official") -> str:
@@ -350,5 +347,150 @@ def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = 
         split=labels.t(f"weeks.{split}"),
         engine=labels.t(f"engine.{engine}"),
         edition=labels.t(f"edition.{edition}"),
-        gate=labels.number(GATE, 2),
+        gate=labels.number(evaluation.GATE, 2),
     )
+
+
+# ------------------------------------------------- from stored flows to the frames that figures take
+
+
+def replay(flows: pd.DataFrame, community: Community) -> Trajectory:
+    """The whole run again: the controlled flows a run stored, with the data set's own series.
+
+    Args:
+        flows: as ``evaluation.controlled`` gives them, N rows (kWh, rounded to Wh, and SOCs).
+        community: the community of the run's edition.
+
+    Returns:
+        The trajectory of N hours; ``started`` is not stored and is -1 throughout.
+
+    Raises:
+        KeyError: the flows are of another community.
+
+    Source:
+        ``Building.net_electricity_consumption``: load - PV + battery + chargers + appliances.
+    """
+    hours = len(flows)
+    rows = community.read(torch.arange(int(flows["row"].iloc[0]), int(flows["row"].iloc[-1]) + 1))
+
+    def stored(kind: str, names: list[str]) -> np.ndarray:
+        return flows[[f"{kind}/{name}" for name in names]].to_numpy(dtype=float).reshape(hours, len(names))
+
+    def per_home(values: torch.Tensor) -> np.ndarray:
+        return np.broadcast_to(_array(values), (hours, community.homes))
+
+    battery, chargers = stored("battery", community.home_names), stored("charger", community.charger_names)
+    appliances = stored("appliance", community.appliance_names)
+    net = per_home(rows.load) - per_home(rows.pv) + battery
+    for owners, energy in ((community.charger_home, chargers), (community.appliance_home, appliances)):
+        for place, home in enumerate(_array(owners).astype(int)):
+            net[:, home] += energy[:, place]
+    return Trajectory(
+        net=net,
+        load=per_home(rows.load),
+        pv=per_home(rows.pv),
+        price=per_home(community.price(rows)),
+        carbon=per_home(community.carbon(rows)),
+        battery=battery,
+        battery_soc=stored("battery_soc", community.home_names),
+        chargers=chargers,
+        car_soc=stored("car_soc", community.car_names),
+        appliances=appliances,
+        started=np.full(appliances.shape, -1),
+        start=int(flows["row"].iloc[0]),
+    )
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return tensor.detach().double().cpu().numpy()
+
+
+def context(community: Community) -> pd.DataFrame:
+    """What no controller changes, by row: load, pv (kWh, district), price (EUR/kWh), carbon (kg/kWh)."""
+    rows = community.read(torch.arange(community.rows))
+    columns = {
+        "load": rows.load.sum(-1),
+        "pv": rows.pv.sum(-1),
+        "price": community.price(rows).mean(-1),
+        "carbon": community.carbon(rows).mean(-1),
+    }
+    return pd.DataFrame({name: _array(values) for name, values in columns.items()}).rename_axis("row")
+
+
+def departures(run: Trajectory, service: Service, controller: str, variant: str = "default") -> pd.DataFrame:
+    """Departures of a run as ``figures.departure_margins`` takes them (seed 0)."""
+    return departures_of(run, service).assign(controller=controller, variant=variant, seed=0)
+
+
+def home_costs(
+    run: Trajectory,
+    names: Sequence[str],
+    controller: str,
+    variant: str = "default",
+    rows: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Each home's cost in EUR over ``rows`` (None: all): controller, variant, home, value."""
+    cost = run.price * np.clip(run.net, 0, None)
+    inside = slice(None) if rows is None else np.isin(run.rows, rows)
+    frame = pd.DataFrame({"home": list(names), "value": cost[inside].sum(axis=0)})
+    return frame.assign(controller=controller, variant=variant)
+
+
+def district(run: Trajectory, service: Service) -> pd.DataFrame:
+    """The district hour by hour as ``figures.policy_day`` takes it; car_soc is the mean of the connected cars."""
+    connected = np.zeros(run.car_soc.shape, dtype=bool)
+    sessions = service.sessions[["arrival", "departure", "car"]].to_numpy(dtype=int)
+    for first, last, car in sessions - (run.start, run.start, 0):
+        connected[max(first, 0) : max(last + 1, 0), car] = True
+    plugged = connected.sum(axis=1)
+    car_soc = np.where(connected, run.car_soc, 0).sum(axis=1) / np.where(plugged, plugged, np.nan)
+    return pd.DataFrame(
+        {
+            "load": run.load.sum(axis=1),
+            "pv": run.pv.sum(axis=1),
+            "battery": run.battery.sum(axis=1),
+            "chargers": run.chargers.sum(axis=1),
+            "appliances": run.appliances.sum(axis=1),
+            "net": run.district,
+            "battery_soc": run.battery_soc.mean(axis=1),
+            "car_soc": car_soc,
+            "price": run.price.mean(axis=1),
+            "carbon": run.carbon.mean(axis=1),
+        },
+        index=pd.Index(run.rows, name="row"),
+    )
+
+
+def homes(community: Community) -> pd.DataFrame:
+    """The homes of a community: battery (kWh), chargers, appliances, numbers of observations and actions."""
+    chargers = np.bincount(_array(community.charger_home).astype(int), minlength=community.homes)
+    appliances = np.bincount(_array(community.appliance_home).astype(int), minlength=community.homes)
+    return pd.DataFrame(
+        {
+            "home": community.home_names,
+            "battery": _array(community.storage_capacity)[: community.homes].round(3),
+            "chargers": chargers,
+            "appliances": appliances,
+            "observations": [len(names) for names in community.observation_names],
+            "actions": [len(names) for names in community.action_names],
+        }
+    )
+
+
+def settings(profile: str, values: Mapping[str, object]) -> pd.DataFrame:
+    """Settings with the comments that ``configs/<profile>.yaml`` has beside them.
+
+    Args:
+        profile: name of the profile.
+        values: the settings in force, by their keys.
+
+    Returns:
+        Columns parameter, value (text), meaning (English, as in the file; empty where it has no comment).
+
+    Raises:
+        FileNotFoundError: no such profile.
+    """
+    text = (paths.configs() / f"{profile}.yaml").read_text(encoding="utf-8")
+    comments = dict(re.findall(r"^\s*(\w+):[^#\n]*?\s+#\s*(.+?)\s*$", text, flags=re.MULTILINE))
+    lines = [(name, str(value), comments.get(name, "")) for name, value in values.items()]
+    return pd.DataFrame(lines, columns=["parameter", "value", "meaning"])

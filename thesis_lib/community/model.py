@@ -170,7 +170,7 @@ class Community:
         self.rows = len(reading.blocks["load"])
         self.hours = reading.seconds / 3600.0
         self.steps_per_day = round(24 / self.hours)
-        self.load_to_observed = reading.load_to_observed
+        self.load_to_observed, self.first_row = reading.load_to_observed, reading.first_row
         self.exogenous = reading.exogenous
         columns = (reading.price_column, reading.carbon_column)
         self.shared_column = [int(c[0]) if (c == c[0]).all() else None for c in columns]  # price, carbon

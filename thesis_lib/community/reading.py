@@ -86,6 +86,7 @@ class Reading:
     drift_base: Array = field(default_factory=_nothing)  # (T,) how many of them are drawn up to and including row t
     price_column: Array = field(default_factory=_nothing)  # (H,) column of the "market" block: the home's price
     carbon_column: Array = field(default_factory=_nothing)  # (H,)
+    first_row: int = 0  # of the files, where the episode's row 0 is: appliances show rows of the files
     load_to_observed: float = 1.0  # observed non-shiftable load per control-step kWh
     exogenous: dict[tuple[int, str], tuple[str, int]] = field(default_factory=dict)  # (home, name) -> (block, column)
 
@@ -111,6 +112,7 @@ def read_environment(env: Any) -> Reading:
         action_low=[b.action_space.low.tolist() for b in buildings],
         action_high=[b.action_space.high.tolist() for b in buildings],
         load_to_observed=1.0 / float(buildings[0].time_step_ratio or 1.0),
+        first_row=int(env.episode_tracker.episode_start_time_step),
     )
     _read_storages(env, result)
     _read_series(env, result)
@@ -354,7 +356,7 @@ def _read_appliances(env: Any, result: Reading) -> None:
     schedules = [a.deferrable_appliance_simulation.flexibility_schedule for _, a in found]
     cycles = max((len(s) for s in schedules), default=0)
     longest = max((int(c["duration_steps"]) for s in schedules for c in s), default=0)
-    offset = int(env.episode_tracker.episode_start_time_step)
+    offset = result.first_row
     shape = (len(found), cycles + 1)  # one more: the cycle that never comes
     never = 10.0**7
     table = {k: np.full(shape, never) for k in ("earliest", "latest", "deadline")}

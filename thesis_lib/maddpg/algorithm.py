@@ -111,9 +111,12 @@ class MADDPG:
             features.append(seen)
             actions.append(done)
         if self.config.terminal_value:
-            done, seen = self.policy.decide(world.observe(state, window[-1]))
-            features.append(seen)
-            actions.append(done)
+            # Rolled states hold only the actors' own actions: the critic knows the value along them, not beside them.
+            # So the last action's weights count as given, and the tail's gradient reaches the actors through the state.
+            seen = world.observe(state, window[-1])
+            given = {name: weight.detach() for name, weight in self.policy.named_parameters()}
+            features.append(self.policy.features(seen))
+            actions.append(torch.func.functional_call(self.policy, given, (seen,)))
         return Rollout(torch.stack(rewards), features, actions)
 
     def rollout_actor_loss(self, rollout: Rollout) -> Tensor:
@@ -129,7 +132,7 @@ class MADDPG:
     def rollout_target(self, rollout: Rollout) -> Tensor:
         """What the critic should say of each rolled hour, (K, B): the rewards that followed, then the targets' tail."""
         with torch.no_grad():
-            value = self.target_critic(rollout.features[-1], rollout.actions[-1]).amin(0)
+            value = self.target_critic(rollout.features[-1], rollout.actions[-1]).mean(0)
             values = []
             for reward in rollout.rewards.flip(0).unbind(0):
                 value = reward + self.config.discount * value
@@ -162,10 +165,9 @@ class MADDPG:
             actor_loss = self.rollout_actor_loss(rollout)
         losses["actor_loss"] = self._descend(actor_loss, self.actor_optimiser, self.policy)
         if batch is None and self.config.terminal_value:
-            # After the actors, so that their loss saw the critic unchanged. Every eighth hour: neighbours say the same.
-            hours = slice(int(torch.randint(8, ())) % len(rollout.rewards), len(rollout.rewards), 8)
-            seen, done = (torch.cat([x.detach() for x in xs[:-1][hours]]) for xs in (rollout.features, rollout.actions))
-            critic_loss = self.critic_loss(seen, done, self.rollout_target(rollout)[hours].flatten())
+            # After the actors, so that their loss saw the critic unchanged.
+            seen, done = (torch.cat(values[:-1]).detach() for values in (rollout.features, rollout.actions))
+            critic_loss = self.critic_loss(seen, done, self.rollout_target(rollout).flatten())
             losses["critic_loss"] = self._descend(critic_loss, self.critic_optimiser, self.critic)
         if self.config.rollout_horizon == 0 or self.config.terminal_value:
             self._follow(self.target_policy, self.policy)

@@ -6,18 +6,21 @@ connected, hours left, required SOC, SOC. An appliance that cannot wait another 
 
 The idea is a reachability table. With F the SOC after an hour at full power, M_0(r) = r and
 M_n(r) = min {s : F(s) >= M_{n-1}(r)} is the lowest SOC from which r is still reached by n hours at full power.
-While n more hours follow this one the SOC after this one must be at least M_n(r); the least action that gives
-a SOC gain is a second table. Both are computed once per charger from CityLearn's physics and then only looked up, so that
-the layer is gathers, products and maxima: gradients pass, ONNX exports it, and no value decides a branch.
+While n more hours follow this one the SOC after this one must be at least M_n(r); the least action that gives a
+SOC gain is a second table. Both are computed once per charger from CityLearn's physics and then only looked up, so
+that the layer is gathers, products and maxima: gradients pass, ONNX exports it, and no value decides a branch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from thesis_lib.community.model import Community
 
 REQUIRED_GRID = 101  # required SOC 0, 1, ... 100 %
 GAIN_GRID = 513  # SOC gains at which the least action is tabulated
@@ -127,30 +130,46 @@ class ApplianceSlot:
 class Guard(nn.Module):
     """Raises actions (B, H, S) to the least that keeps departures and deadlines within reach.
 
-    ``undisclosed_steps``: while a connected car's departure is undisclosed (countdown -1), plan as if this many
-    more hours followed; the SOC that follows is the default the car is charged to. Fitted on train sessions.
+    ``undisclosed_pace``: while a connected car's departure is undisclosed (countdown -1), it gains at least this
+    much SOC a step until it has what it requires, and keeps that. Fitted on train sessions.
     ``spare_steps``: plan for a departure that many hours before the disclosed one.
     ``tolerance``: SOC below the required one that still counts as kept.
     """
+
+    action_low: Tensor
+    reach: Tensor
+    least: Tensor
+    first_gain: Tensor
+    gain_step: Tensor
+    power_share_min: Tensor
+    floor: Tensor
+    kept: Tensor
+    charger_low: Tensor
+    charger_home: Tensor
+    charger_columns: Tensor
+    appliance_home: Tensor
+    appliance_columns: Tensor
+    appliance_hours: Tensor
+    place: Tensor
 
     def __init__(
         self,
         chargers: list[ChargerSlot],
         appliances: list[ApplianceSlot],
         action_low: Tensor,
-        undisclosed_steps: int,
+        undisclosed_pace: float,
         spare_steps: int = 0,
         tolerance: float = 0.0,
     ):
         """``action_low``: (H, S), the bounds that hold where the guard asks for nothing."""
         super().__init__()
-        self.undisclosed_steps, self.spare_steps, self.tolerance = undisclosed_steps, spare_steps, tolerance
+        self.undisclosed_pace, self.spare_steps, self.tolerance = undisclosed_pace, spare_steps, tolerance
         homes, slots = action_low.shape
         reach = [reach_table(charger.physics) for charger in chargers]
         steps = max([len(table) for table in reach], default=1)
         actions = [action_table(charger.physics) for charger in chargers]
 
-        def buffer(name: str, values, dtype=torch.float32) -> None:
+        def buffer(name: str, values: Any, dtype: torch.dtype = torch.float32) -> None:
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=dtype), persistent=False)
 
         self.register_buffer("action_low", action_low.clone().float(), persistent=False)
@@ -167,7 +186,6 @@ class Guard(nn.Module):
         buffer("charger_home", [c.home for c in chargers], torch.long)
         names = ("connected", "departure_time", "required_soc", "soc")
         buffer("charger_columns", [[getattr(c, n) for n in names] for c in chargers] or np.zeros((0, 4)), torch.long)
-        buffer("charger_slot", [c.home * slots + c.slot for c in chargers], torch.long)
         buffer("appliance_home", [a.home for a in appliances], torch.long)
         names = ("can_start", "hours_until_latest_start", "hours_until_deadline", "duration_steps")
         columns = [[getattr(a, n) for n in names] for a in appliances]
@@ -175,27 +193,30 @@ class Guard(nn.Module):
         buffer("appliance_hours", [a.hours for a in appliances])
         # (C + A, H * S) puts each charger's and appliance's bound in its slot
         place = np.zeros((len(chargers) + len(appliances), homes * slots))
-        for row, owner in enumerate([*chargers, *appliances]):
-            place[row, owner.home * slots + owner.slot] = 1.0
+        owners = [(c.home, c.slot) for c in chargers] + [(a.home, a.slot) for a in appliances]
+        for row, (home, slot) in enumerate(owners):
+            place[row, home * slots + slot] = 1.0
         buffer("place", place)
 
     def margins(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Connected (B, C) as 0 or 1, and the SOC gain (B, C) that this hour must bring (negative: may lose)."""
         seen = observations[:, self.charger_home].gather(2, self.charger_columns.expand(len(observations), -1, -1))
         connected, departure, required, soc = seen.unbind(2)
-        steps = torch.where(departure < 0, torch.full_like(departure, self.undisclosed_steps), departure - self.spare_steps)
-        steps = steps.clamp(0, self.steps - 1).long()
-        percent = ((required - self.tolerance) * (REQUIRED_GRID - 1)).clamp(0, REQUIRED_GRID - 1)
+        target = (required - self.tolerance).clamp(0, 1)
+        steps = (departure - self.spare_steps).clamp(0, self.steps - 1).long()
+        percent = target * (REQUIRED_GRID - 1)
         below = percent.floor().clamp(max=REQUIRED_GRID - 2)
         part, column = percent - below, below.long()
         table = self.reach.flatten()
         row = (torch.arange(len(self.floor), device=steps.device) * self.steps + steps) * REQUIRED_GRID + column
         needed = table[row] * (1 - part) + table[row + 1] * part
-        return connected, needed - torch.maximum(soc * self.kept, self.floor)
+        soc = torch.maximum(soc * self.kept, self.floor)
+        undisclosed = (target - soc).clamp(max=self.undisclosed_pace)
+        return connected, torch.where(departure < 0, undisclosed, needed - soc)
 
-    def lower(self, observations: Tensor) -> Tensor:
-        """The least admissible action (B, H, S) given observations (B, H, O)."""
-        connected, gain = self.margins(observations)
+    def lower(self, observations: Tensor, margins: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The least admissible action (B, H, S) given observations (B, H, O); ``margins`` where at hand."""
+        connected, gain = self.margins(observations) if margins is None else margins
         place = ((gain - self.first_gain) / self.gain_step).clamp(0, GAIN_GRID - 1)
         below = place.detach().floor().clamp(max=GAIN_GRID - 2)
         part, column = place - below, below.long()
@@ -218,3 +239,89 @@ class Guard(nn.Module):
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Guarded actions (B, H, S) from observations (B, H, O) and actions (B, H, S)."""
         return torch.maximum(actions, self.lower(observations))
+
+
+def guard_of(community: Community, undisclosed_pace: float, spare_steps: int = 0, tolerance: float = 0.0) -> Guard:
+    """The guard of a community: its chargers' and cars' physics and the columns they are observed in.
+
+    A charger is taken with the first car it ever holds. A charger or appliance without an action has no guard.
+
+    Raises:
+        ValueError: a home does not observe what its guard needs.
+    """
+    c = community
+    share = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    grid = share.to(c.dtype).unsqueeze(1).expand(-1, c.homes + c.cars)
+    efficiency, limit = (curve(grid).double().cpu().numpy() for curve in (c.efficiency_curve, c.power_curve))
+    kept = c.read(torch.arange(c.rows, device=c.device)).keep.double().cpu().numpy()
+    constants = {
+        name: getattr(c, f"charger_{name}").tolist()
+        for name in ("home", "slot", "car", "charge_max", "charge_min", "discharge_max", "discharge_min", "efficiency")
+    }
+    capacity, power, floor = (getattr(c, f"storage_{n}").tolist() for n in ("capacity", "power", "minimum_soc"))
+
+    def column(home: int, name: str) -> int:
+        if name not in c.observation_names[home]:
+            raise ValueError(f"{c.home_names[home]} does not observe {name}: the guard needs it; set guard: false")
+        return c.observation_names[home].index(name)
+
+    chargers, appliances = [], []
+    for k, name in enumerate(c.charger_names):
+        home, slot, car = (constants[key][k] for key in ("home", "slot", "car"))
+        if slot < 0:
+            continue
+        connected = f"connected_electric_vehicle_at_charger_{name}"
+        storage = c.homes + car
+        physics = ChargerPhysics(
+            power=constants["charge_max"][k],
+            power_min=constants["charge_min"][k],
+            discharge_power=constants["discharge_max"][k],
+            discharge_power_min=constants["discharge_min"][k],
+            efficiency=constants["efficiency"][k],
+            capacity=capacity[storage],
+            car_power=power[storage],
+            car_min_soc=floor[storage],
+            efficiency_curve=np.stack([share.numpy(), efficiency[:, storage]]),
+            power_curve=np.stack([share.numpy(), limit[:, storage]]),
+            standby_loss=float(1.0 - kept[:, car].min()),
+            hours=c.hours,
+        )
+        chargers.append(
+            ChargerSlot(
+                home,
+                slot,
+                column(home, f"electric_vehicle_charger_{name}_connected_state"),
+                column(home, f"{connected}_departure_time"),
+                column(home, f"{connected}_required_soc_departure"),
+                column(home, f"{connected}_soc"),
+                physics,
+            )
+        )
+    for name, home, slot in zip(c.appliance_names, c.appliance_home.tolist(), c.appliance_slot.tolist(), strict=True):
+        if slot >= 0:
+            names = ("can_start", "hours_until_latest_start", "hours_until_deadline", "cycle_duration_steps")
+            start, latest, deadline, duration = (column(home, f"deferrable_appliance_{name}_{field}") for field in names)
+            appliances.append(ApplianceSlot(home, slot, start, latest, deadline, duration, c.hours))
+    return Guard(chargers, appliances, c.action_low.cpu(), undisclosed_pace, spare_steps, tolerance)
+
+
+def fit_undisclosed_pace(community: Community, blocks: list[tuple[int, int]]) -> float:
+    """The slowest pace, in SOC a step, at which every car that hides its departure has what it requires when it tells.
+
+    ``blocks``: [start, stop) row ranges of the train split; sessions that are hidden across an edge do not count.
+    0 where no session hides its departure.
+    """
+    c, pace = community, 0.0
+    for start, stop in blocks:
+        seen = c.read(torch.arange(start, stop, device=c.device))
+        hidden = (seen.connected > 0) & (seen.departure < 0)
+        for k in range(c.chargers):
+            column = [False, *hidden[:, k].tolist(), False]
+            edges = [i for i in range(1, len(column)) if column[i] != column[i - 1]]
+            for first, end in zip(edges[::2], edges[1::2], strict=True):  # 1-based: rows first - 1 ... end - 2
+                if first == 1 or end == len(column) - 1:
+                    continue
+                arrival = float(seen.forced[first - 2, c.charger_car[k]])
+                if arrival >= 0:
+                    pace = max(pace, (float(seen.required_soc[first - 1, k]) - arrival) / (end - first))
+    return pace

@@ -36,6 +36,13 @@ class Features(nn.Module):
     The normaliser (``mean``, ``deviation``, both (H, O)) is fitted on train rows and saved with the weights.
     """
 
+    mean: Tensor
+    scale: Tensor
+    clock_columns: Tensor
+    price_columns: Tensor
+    charger_place: Tensor
+    critic_columns: Tensor
+
     def __init__(self, names: list[list[str]], mean: Tensor, deviation: Tensor, guard: Guard | None):
         super().__init__()
         homes, width = mean.shape
@@ -57,7 +64,9 @@ class Features(nn.Module):
             derived += ["electricity_pricing_fall"] * 3
         if guard is not None:
             slots = guard.action_low.shape[1]
-            derived += ["least_action"] * slots + ["hours_left"] * slots + ["undisclosed"] * slots + ["gain_due"] * slots
+            derived += (
+                ["least_action"] * slots + ["hours_left"] * slots + ["undisclosed"] * slots + ["gain_due"] * slots
+            )
             place = guard.place[: len(guard.floor)]
             self.register_buffer("charger_place", place.clone(), persistent=False)
         labels = [home + derived for home in labels]
@@ -71,8 +80,13 @@ class Features(nn.Module):
         ]
         self.register_buffer("critic_columns", torch.tensor(read), persistent=False)
 
-    def forward(self, observations: Tensor, least: Tensor | None = None) -> Tensor:
-        """``least`` (B, H, S): ``guard.lower(observations)`` where the caller has it already."""
+    def forward(self, observations: Tensor) -> Tensor:
+        """See the class."""
+        return self.look(observations)[0]
+
+    def look(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The features, and the least actions (B, H, S) that the guard admits, which are some of them."""
+        least = None
         parts = [((observations - self.mean) * self.scale).clamp(-10, 10)]
         batch = len(observations)
         if self.clock:
@@ -86,14 +100,14 @@ class Features(nn.Module):
             parts.append((price[..., :1] - price[..., 1:]) * scale)
         if self.guard is not None:
             homes, slots = self.guard.action_low.shape
-            least = self.guard.lower(observations) if least is None else least
             connected, gain = self.guard.margins(observations)
+            least = self.guard.lower(observations, (connected, gain))
             columns = self.guard.charger_columns.expand(batch, -1, -1)
             left = observations[:, self.guard.charger_home].gather(2, columns)[..., 1]
             here = torch.stack([connected * (left + 1) / 12, connected * (left < 0), connected * gain * 2], 1)
             placed = (here @ self.charger_place).view(batch, 3, homes, slots).transpose(1, 2).flatten(2)
             parts += [least, placed]
-        return torch.cat(parts, 2)
+        return torch.cat(parts, 2), least
 
 
 class Actors(nn.Module):
@@ -104,6 +118,9 @@ class Actors(nn.Module):
     returns   (B, H, S)  actions within their bounds, 0 where a home has no such slot
     ========  =========  =====================================
     """
+
+    middle: Tensor
+    reach: Tensor
 
     def __init__(
         self, inputs: int, hidden: int, shared: bool, action_mask: Tensor, action_low: Tensor, action_high: Tensor
@@ -142,9 +159,18 @@ class Policy(nn.Module):
     added to every home's inputs: the last net consumption and the uncontrolled net (load - PV) of this hour.
     """
 
+    district_columns: Tensor
+    district_mean: Tensor
+    district_scale: Tensor
+
     def __init__(
-        self, features: Features, actors: Actors, guard: Guard | None, coordination: Coordination,
-        names: list[list[str]], mixed_precision: bool = False,
+        self,
+        features: Features,
+        actors: Actors,
+        guard: Guard | None,
+        coordination: Coordination,
+        names: list[list[str]],
+        mixed_precision: bool = False,
     ):
         super().__init__()
         self.features, self.actors, self.guard = features, actors, guard
@@ -156,9 +182,9 @@ class Policy(nn.Module):
             self.register_buffer("district_columns", columns, persistent=False)
             spread = features.scale.gather(1, columns).clamp(min=1e-3).reciprocal().square().sum(0).sqrt()
             mean = features.mean.gather(1, columns).sum(0)
-            self.register_buffer("district_mean", torch.stack([mean[0], mean[1] - mean[2]]), persistent=False)
+            self.register_buffer("district_mean", torch.stack([mean[0], mean[1] - mean[2]]))
             # Homes move together, so a district sum varies more than independent homes would.
-            self.register_buffer("district_scale", 0.5 / torch.stack([spread[0], spread[1] + spread[2]]), persistent=False)
+            self.register_buffer("district_scale", 0.5 / torch.stack([spread[0], spread[1] + spread[2]]))
         elif coordination != "none":
             raise ValueError(f"unknown coordination {coordination!r}: use none or broadcast")
 
@@ -174,8 +200,7 @@ class Policy(nn.Module):
 
     def decide(self, observations: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Actions (B, H, S) and the homes' own features (B, H, F), which the critic reads."""
-        least = None if self.guard is None else self.guard.lower(observations)
-        own = self.features(observations, least)
+        own, least = self.features.look(observations)
         inputs = own
         if self.coordination == "broadcast":
             district = self.district(observations).unsqueeze(1).expand(-1, own.shape[1], -1)
@@ -197,6 +222,9 @@ class Critic(nn.Module):
     returns   (2, B)     two independent estimates (Fujimoto et al. 2018)
     ========  =========  ===================================
     """
+
+    columns: Tensor
+    slots: Tensor
 
     def __init__(self, columns: Tensor, action_mask: Tensor, hidden: int):
         super().__init__()

@@ -1,0 +1,331 @@
+# %% [markdown]
+# # 03 · The rules, and what learning adds to them
+#
+# **What is asked.** How good is a community without any learning? A learned policy is worth its trouble only if it
+# beats the simple things that cost nothing: charging on arrival, what people do today, and a rule that spreads the
+# charge over the hours until departure. Random actions mark the floor, and show why service is read first.
+#
+# Every controller runs one continuous year in CityLearn itself and in the fast model; its hours are cut into
+# training, validation and test weeks afterwards. The learned policies that notebook 02 left are put beside
+# them, every seed shown.
+
+# %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "workers": 1}}
+profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
+edition = "auto"  # official | offline | auto (official if it can be had)
+language = "en"  # of figures and tables: es | en
+seeds = []  # of the random controller; empty: those of the profile
+hours = 0  # of the evaluation, from row 0; 0: the whole year
+workers = 2  # processes that roll controllers side by side
+
+# %%
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from thesis_lib import paths
+from thesis_lib.analysis import evaluation, figures, labels, tables
+from thesis_lib.community import dataset, splits
+from thesis_lib.community.kpis import Service
+from thesis_lib.community.model import Community
+from thesis_lib.config import load_config
+from thesis_lib.controllers import CONTROLLERS
+from thesis_lib.provenance import Stopwatch, ensure_writable, run_record, write_json_atomic
+
+labels.use(language)
+figures.use_style()
+config = load_config(profile)
+seeds = seeds or config.seeds
+data = dataset.find(edition)
+end = hours or None
+watch = Stopwatch()
+ensure_writable(paths.results(profile))
+print(f"profile {profile}, {data.edition} edition, engines {', '.join(config.engines)}")
+if hours:
+    display(Markdown(f"**A trial of {hours} hours: what follows shows that everything runs, and is no result.**"))
+
+# %% [markdown]
+# ## The rules
+#
+# | controller | batteries | cars | appliance |
+# | --- | --- | --- | --- |
+# | charge on arrival | idle | full power from arrival until full | at once |
+# | business as usual (BAU) | store what PV leaves over, serve the home later | as above | at once |
+# | spread rule | as BAU | the same power in every hour until departure, up to the required charge | at once |
+# | random | uniform | uniform | uniform |
+#
+# BAU takes the same actions as CityLearn's own business-as-usual agent, and is the denominator of every ratio
+# below: of the same edition, the same weeks and the same engine. It is rolled first, the others side by side.
+
+# %%
+jobs = [(name, seed) for name in config.controllers for seed in (seeds if name == "random" else [0])]
+jobs.sort(key=lambda job: job[0] != evaluation.REFERENCE)
+common = {"end": end, "config": config, "progress": False}
+with watch("rules"):
+    first, rest = jobs[0], jobs[1:]
+    if first[0] != evaluation.REFERENCE:
+        raise ValueError(f"configs/{profile}.yaml: controllers must hold {evaluation.REFERENCE}, the reference")
+    evaluation.evaluate_controller(
+        first[0], "default", 0, CONTROLLERS[first[0]], data, profile, config.engines, **common
+    )
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        running = []
+        for name, seed in rest:
+            options = {"seed": seed} if name == "random" else {}
+            made = CONTROLLERS[name](**options)
+            running.append(
+                pool.submit(
+                    evaluation.evaluate_controller,
+                    *(name, "default", seed, made, data, profile, config.engines),
+                    settings=options,
+                    **common,
+                )
+            )
+        for (name, seed), job in zip(rest, running, strict=True):
+            print(f"{name}, seed {seed}: {len(job.result())} rows")
+
+# %% [markdown]
+# ## Service first, then the bill
+#
+# A controller that leaves cars empty is cheap, and useless. The gate asks for at least 99 % of the departures that
+# could be met and for every appliance cycle; what falls below it is listed apart, whatever it costs, and is no
+# competitor. The table is of the weeks kept for testing, in CityLearn.
+
+# %%
+kpis = evaluation.collect(profile)
+kpis = kpis[kpis["edition"] == data.edition]
+split = "test" if (kpis["split"] == "test").any() else "year"
+engine = config.engines[0]
+where = {"split": split, "engine": engine, "edition": data.edition}
+main = tables.controllers(kpis, **where)
+tables.publish(main, "main", profile, tables.caption("main", **where), "tab:main")
+tables.publish(
+    tables.controllers(kpis, **where, over_bau=True),
+    "relative",
+    profile,
+    tables.caption("relative", **where),
+    "tab:relative",
+)
+
+# %%
+with labels.using("en"):
+    place = labels.t(f"weeks.{split}")
+    serving = main[main["gate"]].sort_values(tables.COMPOSITE)
+    failing = main[~main["gate"]]
+    name_of = {index: labels.controller(row["controller"], row["variant"]) for index, row in main.iterrows()}
+    sentences = []
+    if len(serving):
+        best = serving.iloc[0]
+        sentences.append(
+            f"On the {place}, {len(serving)} of {len(main)} controllers serve their people. The lowest composite among "
+            f"them is that of **{name_of[serving.index[0]]}**: {best[tables.COMPOSITE]:.3f} of BAU's."
+        )
+    rule = main[main["controller"] == "rule"]
+    arrival = main[main["controller"] == "charge_on_arrival"]
+    if len(rule) and len(arrival):
+        sentences.append(
+            f"Without any learning, spreading the charge gives {rule[tables.COMPOSITE].iloc[0]:.3f}, and charging on "
+            f"arrival with idle batteries {arrival[tables.COMPOSITE].iloc[0]:.3f}: this is how much of the flexibility "
+            "two simple rules already use or waste."
+        )
+    service_of = tables.gate(tables.select(kpis, **where))
+    for index, row in failing.iterrows():
+        worst = service_of.loc[(row["controller"], row["variant"])]
+        cycles = worst["appliance_cycles_served"]
+        sentences.append(
+            f"{name_of[index]} fails the gate: its worst seed meets {worst['ev_departures_met']:.1%} of the feasible "
+            + ("departures" if pd.isna(cycles) else f"departures and runs {cycles:.1%} of the appliance cycles")
+            + f", so its composite of {row[tables.COMPOSITE]:.3f} is no achievement."
+        )
+    learned = main[main["controller"].isin(["cooperative_maddpg", "maddpg"])]
+    for index, row in learned.iterrows():
+        half = row.get(f"{tables.COMPOSITE}_half", float("nan"))
+        spread = f" ± {half:.3f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
+        against = row[tables.COMPOSITE] / rule[tables.COMPOSITE].iloc[0] - 1 if len(rule) else float("nan")
+        sentences.append(
+            f"{name_of[index]} reaches {row[tables.COMPOSITE]:.3f}{spread}, {abs(against):.1%} "
+            f"{'below' if against < 0 else 'above'} the spread rule."
+        )
+    if learned.empty:
+        sentences.append("No learned policy lies in this profile's results yet: run notebook 02 and this one again.")
+display(Markdown(" ".join(sentences)))
+
+# %% [markdown]
+# ## Term by term
+#
+# The composite hides which of its terms moved. Bars are ratios to BAU, so shorter is better; each learner's seeds
+# are points, and rules, which have no seed, get no interval.
+
+# %%
+figures.publish("kpi_bars", kpis, profile=profile, **where)
+
+# %% [markdown]
+# ## Does it hold on weeks nobody trained on?
+#
+# The rules were fitted to nothing, so the difference between parts of the year is the year's own doing; what a
+# learned policy loses beyond that from left to right is what it learned by heart.
+
+# %%
+known = [name for name in splits.SPLITS if (kpis["split"] == name).any()]
+serves = tables.gate(tables.select(kpis, **where))["passes"]
+comparable = kpis[[bool(serves.get((c, v), False)) for c, v in zip(kpis["controller"], kpis["variant"], strict=True)]]
+comparable = comparable if len(tables.keys(comparable)) > 1 else kpis
+if len(known) > 1:
+    figures.publish(
+        "composite_by_split", comparable, profile=profile, engine=engine, edition=data.edition, splits=known
+    )
+
+# %% [markdown]
+# ## Hour by hour
+#
+# From here on the figures show one community behind all curves: BAU, the spread rule, charging on arrival and the
+# learned policies. First the mean day, beside the load, the sun and the price that every controller faces alike.
+
+# %%
+env = dataset.load(data)
+env.reset()
+service = Service.from_citylearn(env)
+community = Community.from_citylearn(env, dtype=torch.float64)
+context = tables.context(community)
+hourly = evaluation.read_hourly(profile, data.edition, engine)
+hourly = hourly[hourly["controller"] != "random"]
+end_row = int(hourly["row"].max()) + 1
+blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
+inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
+figures.publish("mean_day", inside, context, profile=profile)
+
+# %%
+with labels.using("en"):
+    around = inside.assign(hour=inside["row"] % 24).groupby([*tables.KEY, "hour"])["net"].mean()
+    lines = []
+    for pair in tables.keys(inside):
+        own = around.loc[pair]
+        lines.append(
+            f"{labels.controller(*pair)} peaks at {own.max():.1f} kWh at hour {own.idxmax()} of its mean day "
+            f"and is lowest, {own.min():.1f} kWh, at hour {own.idxmin()}"
+        )
+display(Markdown("; ".join(lines) + "."))
+
+# %% [markdown]
+# Peaks are rare hours, which a mean day cannot show. The load duration curve sorts them all, and the right panel
+# keeps the highest hundred: where a network is sized.
+
+# %%
+figures.publish("load_duration", inside, profile=profile)
+
+# %% [markdown]
+# And the hard week: of all test weeks, the one in which business as usual peaks highest.
+
+# %%
+figures.publish("hard_week", inside, context, blocks, profile=profile)
+
+# %% [markdown]
+# ## Who buys when it is cheap and clean?
+#
+# A flexible community should draw more in cheap and clean hours than in dear and dirty ones. Each point is a
+# tenth of the hours, ordered by price on the left and by carbon intensity on the right.
+
+# %%
+figures.publish("price_response", inside, context, profile=profile)
+
+# %% [markdown]
+# ## The cars
+#
+# How full do cars leave? A margin far above zero is energy given away: what is in the battery at departure beyond
+# the need is lost to the community. A margin below the dashed line is a driver let down. Whole year, seed 0.
+
+# %%
+pairs = tables.keys(evaluation.read_hourly(profile, data.edition, engine))
+runs = {}
+for pair in pairs:
+    if pair[0] != "random" and (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
+        runs[pair] = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
+departures = pd.concat([tables.departures(run, service, *pair) for pair, run in runs.items()], ignore_index=True)
+figures.publish("departure_margins", departures, profile=profile)
+
+# %%
+with labels.using("en"):
+    feasible = departures[departures["feasible"]]
+    margin = feasible.assign(margin=feasible["soc"] - feasible["required"])
+    middle = margin.groupby(tables.KEY)["margin"].median()
+    lines = [f"{labels.controller(*pair)} {round(100 * middle.loc[pair]) + 0:+d}" for pair in tables.keys(margin)]
+display(Markdown(f"Median margin in points of charge: {'; '.join(lines)}."))
+
+# %% [markdown]
+# ## The homes
+#
+# A district can gain while a home loses. Each cell is what a home pays against business as usual, without any
+# trade among homes: import is paid at the tariff, export earns nothing.
+
+# %%
+rows = [row for start, stop in blocks for row in range(start, stop)]
+costs = pd.concat([tables.home_costs(run, community.home_names, *pair, rows) for pair, run in runs.items()])
+figures.publish("home_heatmap", costs, "cost", profile=profile)
+
+# %%
+with labels.using("en"):
+    change = figures.home_changes(costs)
+    lines = [
+        f"under {labels.controller(*pair)} {(row < 0).sum()} of {row.notna().sum()} homes pay less than under BAU"
+        for pair, row in change.iterrows()
+    ]
+display(Markdown("Who gains: " + "; ".join(lines) + "."))
+
+# %% [markdown]
+# ## How far is the model from CityLearn?
+#
+# The policies were trained and validated in the fast model; the thesis quotes CityLearn. Both engines rolled the
+# same controllers through the same hours, each in closed loop: any difference had the whole year to grow.
+
+# %%
+if {"model", "citylearn"} <= set(kpis["engine"]):
+    distance = tables.engines(kpis, split=split, edition=data.edition)
+    caption = tables.caption("distance", split=split, edition=data.edition)
+    tables.publish(distance, "engines", profile, caption, "tab:engines")
+    figures.publish("engine_distance", kpis, profile=profile, split=split, edition=data.edition)
+    worst = distance.loc[distance["distance"].idxmax()]
+    with labels.using("en"):
+        text = (
+            f"The largest difference is {worst['distance']:.1e}, in {labels.kpi(worst['kpi']).lower()} of "
+            f"{labels.controller(worst['controller'], worst['variant'])}: "
+            + (
+                "no conclusion of this notebook depends on the engine."
+                if worst["distance"] < 1e-3
+                else "too much to call the engines equal; look there before trusting the model."
+            )
+        )
+else:
+    text = "The profile asks for one engine only, so there is nothing to compare."
+display(Markdown(text))
+
+# %% [markdown]
+# ## The learning curves of all seeds
+
+# %%
+logs = [
+    pd.read_csv(file)
+    for variant in config.variants
+    for seed in config.seeds
+    if (file := paths.run(profile, data.edition, "cooperative_maddpg", variant, seed) / "training.csv").is_file()
+]
+if logs:
+    validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
+    rule = validation[validation["controller"] == "rule"]["value"]
+    references = {"rule": float(rule.iloc[0])} if len(rule) else {}
+    figures.publish("learning_curves", pd.concat(logs, ignore_index=True), references, profile=profile)
+
+# %% [markdown]
+# ## What follows
+#
+# `results/<profile>/kpis.csv` holds every row behind these figures, `run.json` what made them. The rules set the
+# bar that learners, MARLISA and predictive control have to clear in the notebooks that follow, on the same
+# weeks, behind the same gate, over the same denominator.
+
+# %%
+write_json_atomic(
+    paths.results(profile) / "run.json",
+    run_record(config, data, watch, seeds=list(seeds), engines=list(config.engines), rows=len(kpis)),
+)
+print(f"{len(kpis)} rows in results/{profile}/kpis.csv")

@@ -1,0 +1,168 @@
+"""The loop: it learns what is known to be best, resumes bit for bit, stops when asked and never hides an error."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from toy_world import ToyWorld
+
+from thesis_lib.maddpg.training import (
+    CheckpointError,
+    TrainConfig,
+    build_policy,
+    read_checkpoint,
+    train,
+    write_checkpoint,
+)
+
+SETTINGS = {
+    "rollout_horizon": 8, "terminal_value": True, "discount": 0.9, "coordination": "none", "shared_actors": False,
+    "actor_units": 16, "critic_units": 32, "actor_rate": 5e-3, "critic_rate": 5e-3, "target_rate": 0.02,
+    "gradient_clip": 10.0, "mixed_precision": False, "compile": False, "updates": 8, "minutes": 5.0, "batch": 32,
+    "final_rate": 0.02, "validate_every": 4, "guard": False, "guard_spare_steps": 0, "guard_tolerance": 0.0,
+    "augment": False, "swap_share": 0.0, "replay_capacity": 2000, "copies": 8, "collect_hours": 4,
+    "updates_per_hour": 1, "warmup_hours": 4, "noise": "ou", "noise_scale": 0.3, "noise_theta": 0.5,
+}  # fmt: skip
+ROLLED, REPLAYED = {}, {"rollout_horizon": 0}
+
+
+def config(**overrides: object) -> TrainConfig:
+    return TrainConfig(**{**SETTINGS, **overrides})
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def score(folder: Path) -> float:
+    world = ToyWorld()
+    content = read_checkpoint(folder / "best.pt", "toy")
+    settings = TrainConfig(**content["config"])
+    policy = build_policy(settings, world, None, torch.zeros(3, 2), torch.ones(3, 2))
+    policy.load_state_dict(content["policy"])
+    return world.cost(policy)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"updates": 200, "rollout_horizon": 12, "terminal_value": False},
+        {"updates": 800, "rollout_horizon": 2, "actor_rate": 2e-3, "critic_rate": 2e-2, "target_rate": 0.05},
+        {"updates": 2500, "rollout_horizon": 0, "target_rate": 0.05, "critic_units": 32},
+    ],
+    ids=["K=12", "K=2 and its tail", "K=0"],
+)
+def test_the_toy_is_learned_to_within_two_percent_of_its_optimum(tmp_path: Path, overrides: dict) -> None:
+    settings = config(**{"batch": 128, "critic_units": 64, "validate_every": 100, **overrides})
+    folder = train(settings, ToyWorld(), tmp_path, seed=1, say=quiet)
+    assert 1.0 - 1e-3 <= score(folder) <= 1.02
+
+
+@pytest.mark.parametrize("mode", [ROLLED, REPLAYED, {"terminal_value": False}], ids=["K=8", "K=0", "no tail"])
+def test_resuming_continues_bit_for_bit(tmp_path: Path, mode: dict) -> None:
+    whole = train(config(**mode), ToyWorld(), tmp_path / "whole", seed=3, say=quiet)
+
+    class Interrupting(ToyWorld):
+        def validate(self, policy: object) -> dict[str, float]:
+            found = super().validate(policy)
+            os.kill(os.getpid(), signal.SIGINT)
+            return found
+
+    with pytest.raises(SystemExit, match="run the same again to go on"):
+        train(config(**mode), Interrupting(), tmp_path / "halves", seed=3, say=quiet)
+    assert read_checkpoint(tmp_path / "halves" / "last.pt", "toy")["updates"] in (4, 5)
+    torch.rand(5)  # what happens in between must not matter
+    halves = train(config(**mode), ToyWorld(), tmp_path / "halves", seed=3, say=quiet)
+
+    def flat(value: object, name: str = "") -> dict[str, object]:
+        if isinstance(value, dict):
+            return {k: v for key, part in value.items() for k, v in flat(part, f"{name}/{key}").items()}
+        if isinstance(value, list):
+            return {k: v for i, part in enumerate(value) for k, v in flat(part, f"{name}/{i}").items()}
+        return {name: value}
+
+    first, second = (flat(read_checkpoint(folder / "last.pt", "toy")) for folder in (whole, halves))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if name != "/seconds":
+            same = torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
+            assert same, name
+    logs = [list(csv.DictReader((folder / "log.csv").open(encoding="utf-8"))) for folder in (whole, halves)]
+    assert [{**row, "seconds": ""} for row in logs[0]] == [{**row, "seconds": ""} for row in logs[1]]
+
+
+def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
+    train(config(), ToyWorld(), tmp_path, seed=0, say=quiet)
+    world = ToyWorld()
+    train(config(), world, tmp_path, seed=0, say=quiet)
+    assert world.validations == 0
+
+
+def test_an_error_inside_an_update_comes_out(tmp_path: Path) -> None:
+    class Broken(ToyWorld):
+        def step(self, state, actions, hour):  # type: ignore[no-untyped-def]
+            if actions.requires_grad:
+                raise RuntimeError("broken in the middle")
+            return super().step(state, actions, hour)
+
+    with pytest.raises(RuntimeError, match="broken in the middle"):
+        train(config(), Broken(), tmp_path, seed=0, say=quiet)
+
+
+def test_a_nan_in_the_reward_is_an_error(tmp_path: Path) -> None:
+    class Poisoned(ToyWorld):
+        def step(self, state, actions, hour):  # type: ignore[no-untyped-def]
+            after, reward = super().step(state, actions, hour)
+            return after, reward * float("nan")
+
+    with pytest.raises(FloatingPointError, match="look for a NaN"):
+        train(config(), Poisoned(), tmp_path, seed=0, say=quiet)
+
+
+def test_checkpoints_of_something_else_are_refused_in_one_line(tmp_path: Path) -> None:
+    train(config(), ToyWorld(), tmp_path, seed=0, say=quiet)
+    last = tmp_path / "last.pt"
+
+    class Elsewhere(ToyWorld):
+        fingerprint = "elsewhere"
+
+    for message, arguments in (
+        ("was trained on community toy", (config(), Elsewhere(), tmp_path, 0)),
+        ("another config", (config(batch=33), ToyWorld(), tmp_path, 0)),
+        ("another seed", (config(), ToyWorld(), tmp_path, 1)),
+    ):
+        settings, world, folder, seed = arguments
+        with pytest.raises(CheckpointError, match=message) as raised:
+            train(settings, world, folder, seed=seed, say=quiet)
+        assert "\n" not in str(raised.value)
+    write_checkpoint(last, {**read_checkpoint(last, "toy"), "format": 0})
+    with pytest.raises(CheckpointError, match="format 0"):
+        read_checkpoint(last, "toy")
+    last.write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        read_checkpoint(last, "toy")
+    with pytest.raises(FileNotFoundError, match="train first"):
+        read_checkpoint(tmp_path / "none.pt", "toy")
+
+
+def test_checkpoints_load_with_weights_only_and_say_what_they_are(tmp_path: Path) -> None:
+    train(config(), ToyWorld(), tmp_path, seed=5, say=quiet)
+    for name in ("best.pt", "last.pt"):
+        content = torch.load(tmp_path / name, weights_only=True)
+        weights = content["policy"] if name == "best.pt" else content["algorithm"]["policy"]
+        assert "features.mean" in weights and content["seed"] == 5 and content["config"] == config().model_dump()
+        assert set(content["versions"]) == {"python", "torch", "numpy"}
+    assert not list(tmp_path.glob("*.draft"))
+
+
+def test_the_config_has_no_hidden_default_and_no_unknown_key() -> None:
+    with pytest.raises(ValueError, match="Extra inputs"):
+        TrainConfig(**SETTINGS, learning_rate=1.0)
+    for key in SETTINGS:
+        with pytest.raises(ValueError, match=key):
+            TrainConfig(**{k: v for k, v in SETTINGS.items() if k != key})
