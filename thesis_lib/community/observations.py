@@ -134,7 +134,7 @@ class Observer:
             *self._appliances(state, rows),
             torch.zeros_like(rows.load[:, :1]),
         ]
-        return torch.cat(sources, -1)[:, self.index].view(-1, c.homes, self.width)
+        return torch.cat(sources, -1).index_select(1, self.index).view(-1, c.homes, self.width)
 
     def _appliances(self, state: State, rows: Rows) -> Sequence[Tensor]:
         """``APPLIANCE_FIELDS`` of the cycle on show (running, else next, else first missed), each (B, A)."""
