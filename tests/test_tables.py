@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from scipy import stats
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels, tables
+from thesis_lib.analysis import evaluation, labels, tables
+from thesis_lib.community import dataset
+from thesis_lib.controllers import rules
 
 VALUES = {"business_as_usual": [1.0], "random": [0.6], "cooperative_maddpg": [0.74, 0.76, 0.81]}
 
@@ -109,3 +112,37 @@ def test_mixing_is_refused_in_one_line(kpis: pd.DataFrame) -> None:
 def test_latex_escapes_what_it_must() -> None:
     assert tables.latex("a_b & 5 % of {x}") == r"a\_b \& 5 \% of \{x\}"
     assert tables.latex("−1 ± 2 €") == r"$-$1 $\pm$ 2 \texteuro{}"
+
+
+def test_settings_carry_the_comments_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "ROOT", Path(__file__).parents[1])
+    table = tables.settings("quick", {"discount": 0.99, "unheard_of": 1}).set_index("parameter")
+    assert table.loc["discount", "value"] == "0.99" and "per hour" in table.loc["discount", "meaning"]
+    assert table.loc["unheard_of", "meaning"] == ""
+
+
+SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
+
+
+@pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+def test_a_run_comes_back_from_the_flows_it_stored() -> None:
+    run, service, community = evaluation.roll(
+        rules.SpreadCharging(), dataset.find("official"), "model", end=72, progress=False
+    )
+    again = tables.replay(evaluation.controlled(run, community), community)
+    assert np.abs(again.net - run.net).max() < 5e-3  # flows are stored to the Wh
+    for field in ("load", "pv", "price", "carbon"):
+        np.testing.assert_allclose(getattr(again, field), getattr(run, field), rtol=1e-6)
+
+    district = tables.district(again, service)
+    np.testing.assert_allclose(district["net"], run.district, atol=5e-3)
+    assert district["car_soc"].dropna().between(0, 1).all()
+    surroundings = tables.context(community)
+    np.testing.assert_allclose(surroundings["load"][:72], district["load"])
+    costs = tables.home_costs(again, community.home_names, "rule", rows=np.arange(24))
+    expected = (run.price[:24] * np.clip(run.net[:24], 0, None)).sum()
+    assert costs["value"].sum() == pytest.approx(expected, rel=1e-3) and len(costs) == community.homes
+    left = tables.departures(again, service, "rule")
+    assert left["feasible"].any() and {"soc", "required", "controller"} <= set(left.columns)
+    homes = tables.homes(community)
+    assert homes["chargers"].sum() == community.chargers and homes["actions"].max() == community.slots

@@ -13,7 +13,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "updates": 2}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
-language = "en"  # of figures and tables: es | en
+language = ""  # of figures and tables: es | en; empty: as the profile says
 variant = "broadcast"  # one of the profile's variants
 seed = 0  # of weights, training windows and noise
 hours = 0  # of the evaluation, from row 0; 0: the whole year
@@ -36,9 +36,10 @@ from thesis_lib.maddpg.device import resolve
 from thesis_lib.maddpg.training import TrainConfig, load_policy, train
 from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_atomic
 
-labels.use(language)
-figures.use_style()
 config = load_config(profile)
+labels.use(language or config.language)
+figures.use_style()
+keep = profile if seed == 0 else None  # figures and tables of other seeds are shown here, not kept
 torch.set_num_threads(config.threads)
 data = dataset.find(edition)
 controller = "cooperative_maddpg"
@@ -83,7 +84,7 @@ if updates:
 if minutes:
     settings = settings | {"minutes": minutes}
 train_config = TrainConfig(**settings)
-tables.publish(tables.settings(profile, train_config.model_dump()), f"settings_{variant}", profile)
+tables.publish(tables.settings(profile, train_config.model_dump()), f"settings_{variant}", keep)
 
 # %%
 horizon = train_config.rollout_horizon
@@ -109,7 +110,7 @@ env.reset()
 service = Service.from_citylearn(env)
 community = Community.from_citylearn(env)
 homes = tables.homes(community)
-tables.publish(homes, "community", profile)
+tables.publish(homes, "community", keep)
 display(
     Markdown(
         f"The {data.edition} edition has **{community.homes} homes**, {community.chargers} chargers, "
@@ -160,13 +161,13 @@ display(bounds.style.hide(axis="index").format(precision=2))
 
 # %%
 with labels.using("en"):
-    weights = ", ".join(f"{labels.kpi(name).lower()} {weight:.2f}" for name, weight in WEIGHTS.items())
+    shares = ", ".join(f"{labels.kpi(name).lower()} {weight:.2f}" for name, weight in WEIGHTS.items())
 display(
     Markdown(
         f"Coordination `{train_config.coordination}`; "
         f"{'one set of weights for all homes' if train_config.shared_actors else 'one set of weights for each home'}, "
         f"two hidden layers of {train_config.actor_units} units; critic of {train_config.critic_units} units; guard "
-        f"{'on' if train_config.guard else 'off'}. The team reward weighs {weights}."
+        f"{'on' if train_config.guard else 'off'}. The team reward weighs {shares}."
     )
 )
 
@@ -197,11 +198,10 @@ log.tail(3)
 # The composite here is of the validation weeks in the fast model, each started a day earlier.
 
 # %%
-tag = f"{variant}_seed_{seed}"
-figures.publish("learning_curves", log, profile=profile, save_as=f"learning_curves_{tag}")
+figures.publish("learning_curves", log, profile=keep, save_as=f"learning_curve_{variant}")
 first, last = log.iloc[0], log.iloc[-1]
 serving = log[log["passes"] == 1]
-kept = folder / ("best.pt" if (folder / "best.pt").is_file() else "last.pt")
+weights = folder / ("best.pt" if (folder / "best.pt").is_file() else "last.pt")
 fall = last["composite"] - first["composite"]
 display(
     Markdown(
@@ -236,7 +236,7 @@ with watch("reference"):
         config.engines,
         end=end,
     )
-policy = load_policy(kept, community)
+policy = load_policy(weights, community)
 rows = evaluation.evaluate_controller(
     controller,
     variant,
@@ -245,7 +245,7 @@ rows = evaluation.evaluate_controller(
     data,
     profile,
     config.engines,
-    settings={"checkpoint": sha256(kept), "train": train_config.model_dump()},
+    settings={"checkpoint": sha256(weights), "train": train_config.model_dump()},
     config=config,
     end=end,
     stopwatch=watch,
@@ -257,8 +257,8 @@ split = "test" if (rows["split"] == "test").any() else "year"
 engine = config.engines[0]
 tables.publish(
     tables.controllers(both, split=split, engine=engine),
-    f"verdict_{tag}",
-    profile,
+    f"verdict_{variant}",
+    keep,
     tables.caption("main", split=split, engine=engine, edition=data.edition),
 )
 
@@ -307,7 +307,7 @@ if seed == 0:
     day = int(usual.loc[usual["net"].idxmax(), "row"]) // 24
     flows = evaluation.read_flows(profile, data.edition, controller, variant)
     district = tables.district(tables.replay(flows, community), service)
-    figures.publish("policy_day", district, day, profile=profile, save_as=f"policy_day_{variant}")
+    figures.publish("policy_day", district, day, profile=keep, save_as=f"policy_day_{variant}")
     today = district.loc[day * 24 : day * 24 + 23]
     peak = usual[usual["row"] // 24 == day]["net"].max()
     dear = today["price"] >= today["price"].median()

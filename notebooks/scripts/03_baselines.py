@@ -12,7 +12,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "workers": 1}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
-language = "en"  # of figures and tables: es | en
+language = ""  # of figures and tables: es | en; empty: as the profile says
 seeds = []  # of the random controller; empty: those of the profile
 hours = 0  # of the evaluation, from row 0; 0: the whole year
 workers = 2  # processes that roll controllers side by side
@@ -34,9 +34,9 @@ from thesis_lib.config import load_config
 from thesis_lib.controllers import CONTROLLERS
 from thesis_lib.provenance import Stopwatch, ensure_writable, run_record, write_json_atomic
 
-labels.use(language)
-figures.use_style()
 config = load_config(profile)
+labels.use(language or config.language)
+figures.use_style()
 seeds = seeds or config.seeds
 data = dataset.find(edition)
 end = hours or None
@@ -70,7 +70,7 @@ with watch("rules"):
     evaluation.evaluate_controller(
         first[0], "default", 0, CONTROLLERS[first[0]], data, profile, config.engines, **common
     )
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         running = []
         for name, seed in rest:
             options = {"seed": seed} if name == "random" else {}

@@ -7,6 +7,7 @@ hatch, and its colour differs in lightness, so that the page survives a black-an
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,13 +86,13 @@ def save(fig: Figure, name: str, profile: str) -> Path:
     return folder / f"{name}.pdf"
 
 
-def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, **options: Any) -> None:
+def publish(name: str, *frames: Any, profile: str | None, save_as: str | None = None, **options: Any) -> None:
     """Draw a figure of this module, save it, show it in a notebook with its caption.
 
     Args:
         name: the figure's function, such as ``kpi_bars``.
         *frames, **options: its arguments.
-        profile: whose folder.
+        profile: whose folder; None to show it only.
         save_as: file name without suffix; ``name`` if not given.
 
     Raises:
@@ -99,8 +100,13 @@ def publish(name: str, *frames: Any, profile: str, save_as: str | None = None, *
         OSError: the folder cannot be written.
     """
     text = caption(name, *frames, **options)
-    save(globals()[name](*frames, **options), save_as or name, profile)
-    display(Image(paths.figures(profile) / f"{save_as or name}.png", width=SHOWN_WIDTH), Markdown(f"*{text}*"))
+    fig = globals()[name](*frames, **options)
+    png = io.BytesIO()
+    fig.savefig(png, format="png", dpi=200)
+    if profile is not None:
+        save(fig, save_as or name, profile)
+    plt.close(fig)
+    display(Image(png.getvalue(), width=SHOWN_WIDTH), Markdown(f"*{text}*"))
 
 
 # --------------------------------------------------------------------------------------------- looks

@@ -328,9 +328,10 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
     return write_csv_atomic(folder / f"{name}.csv", frame)
 
 
-def publish(frame: pd.DataFrame, name: str, profile: str, text: str = "", label: str = "") -> None:
-    """Save a table and show it in a notebook as the reader of the thesis will see it, with its caption."""
-    save(frame, name, profile, text, label)
+def publish(frame: pd.DataFrame, name: str, profile: str | None, text: str = "", label: str = "") -> None:
+    """Save a table (unless ``profile`` is None) and show it in a notebook, with its caption, as it is printed."""
+    if profile is not None:
+        save(frame, name, profile, text, label)
     display(printed(frame).style.hide(axis="index"))
     if text:
         display(Markdown(f"*{text}*"))
