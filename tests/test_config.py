@@ -73,6 +73,8 @@ def test_overrides_replace_values_and_keep_the_rest_of_train():
         ({"device": "gpu"}, "key 'device'"),
         ({"threads": 0}, "key 'threads'"),
         ({"train": {"minuts": 1}}, "unknown key 'train.minuts'; allowed are rollout_horizon"),
+        ({"train": {"batch": 0}}, "train: key 'batch'"),
+        ({"variants": {"mine": {"coordination": "telepathy"}}}, "train: key 'coordination'"),
         ({"variants": {"mine": {"coordinatoin": "none"}}}, "unknown key 'coordinatoin'"),
     ],
 )

@@ -6,7 +6,6 @@ and ``variants`` are the learner's, whose own configuration says which keys it k
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,14 +103,13 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
         config = Config(**(settings | overrides))
     except ValidationError as error:
         raise ConfigError(f"{path.name}: {_one_line(error, Config)}") from None
-    if find_spec("thesis_lib.maddpg.training"):
-        from thesis_lib.maddpg.training import TrainConfig  # here, because it brings torch
+    from thesis_lib.maddpg.training import TrainConfig  # here, because it brings torch
 
-        for variant in config.variants:
-            try:
-                TrainConfig(**config.train_for(variant))
-            except ValidationError as error:
-                raise ConfigError(f"{path.name}: train: {_one_line(error, TrainConfig)}") from None
+    for variant in config.variants:
+        try:
+            TrainConfig(**config.train_for(variant))
+        except ValidationError as error:
+            raise ConfigError(f"{path.name}: train: {_one_line(error, TrainConfig)}") from None
     return config
 
 
