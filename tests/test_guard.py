@@ -105,9 +105,19 @@ def test_no_departure_that_could_be_met_is_missed(data: st.DataObject) -> None:
         assert action >= wish
         guarded.act(float(action))
     if best >= required:
-        assert guarded.soc >= required - 1e-3
+        assert guarded.soc >= required - 2e-4
     else:
-        assert guarded.soc >= best - 1e-3
+        assert guarded.soc >= best - 2e-4
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_least_power_is_not_lost_in_the_deadband(number: int) -> None:
+    """float32 rounds 1.4 / 11 down, and a power a hair below the charger's least charges nothing."""
+    physics = PHYSICS[number]
+    session = Session(physics, physics.car_min_soc)
+    required = physics.car_min_soc + 0.5 * physics.power_min / physics.capacity
+    action = guard(number)(seen(0, required, session.soc), LOW.new_zeros(1, 1, 3))[0, 0, 1]
+    assert session.act(float(action)) >= required
 
 
 @pytest.mark.parametrize("number", range(len(PHYSICS)))

@@ -81,7 +81,8 @@ def reach_table(charger: ChargerPhysics) -> np.ndarray:
         rise = after[above] - after[below]
         part = np.where(rise > 0, (target - after[below]) / np.where(rise > 0, rise, 1.0), 1.0)
         needed = soc[below] + np.clip(part, 0.0, 1.0) * (soc[above] - soc[below])
-        table.append(np.where(needed <= charger.car_min_soc, 0.0, np.minimum(needed, target)))
+        # Acting lifts a car to its floor, so less is never needed; between columns this errs on the safe side.
+        table.append(np.minimum(np.maximum(needed, charger.car_min_soc), target))
     return np.stack(table)
 
 
@@ -179,7 +180,8 @@ class Guard(nn.Module):
         buffer("least", [table for _, _, table in actions] or np.zeros((0, GAIN_GRID)))
         buffer("first_gain", [first for first, _, _ in actions])
         buffer("gain_step", [step for _, step, _ in actions])
-        buffer("power_share_min", [c.physics.power_min / c.physics.power for c in chargers])
+        # A millionth more, or float32 may round it into the deadband, where nothing happens.
+        buffer("power_share_min", [c.physics.power_min / c.physics.power * (1 + 1e-6) for c in chargers])
         buffer("floor", [c.physics.car_min_soc for c in chargers])
         buffer("kept", [1.0 - c.physics.standby_loss for c in chargers])
         buffer("charger_low", [float(action_low[c.home, c.slot]) for c in chargers])

@@ -110,9 +110,11 @@ class TrainingWorld(Protocol):
 class Controller(Protocol):
     """Whoever decides: see thesis_lib/controllers."""
 
-    def reset(self, community: Community) -> None: ...
+    def reset(self, community: Community) -> None:
+        """Begin an episode of ``community``."""
 
-    def act(self, observations: Tensor) -> Tensor: ...
+    def act(self, observations: Tensor) -> Tensor:
+        """Observations (B, H, O) to actions (B, H, S)."""
 
 
 class CommunityWorld:
