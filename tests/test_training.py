@@ -30,7 +30,7 @@ SETTINGS = {
     "actor_units": 16, "critic_units": 32, "actor_rate": 5e-3, "critic_rate": 5e-3, "target_rate": 0.02,
     "gradient_clip": 10.0, "mixed_precision": False, "compile": False, "updates": 8, "minutes": 5.0, "batch": 32,
     "final_rate": 0.02, "validate_every": 4, "guard": False, "guard_spare_steps": 0, "guard_tolerance": 0.0,
-    "augment": False, "swap_share": 0.0, "replay_capacity": 2000, "copies": 8, "collect_hours": 4,
+    "augment": False, "swap_share": 0.0, "reward_offset": 0.0, "replay_capacity": 2000, "copies": 8, "collect_hours": 4,
     "updates_per_hour": 1, "warmup_hours": 4, "noise": "ou", "noise_scale": 0.3, "noise_theta": 0.5,
 }  # fmt: skip
 ROLLED, REPLAYED = {}, {"rollout_horizon": 0}

@@ -48,6 +48,7 @@ ENGINES = ("citylearn", "model")
 REFERENCE = "business_as_usual"
 GATE = 0.99  # least share of the feasible departures that must be met
 FLOWS_DECIMALS = 3  # Wh, and thousandths of SOC: enough to draw, small enough to keep
+CAR_SOC_DECIMALS = 6  # a departure is met or missed by less than a thousandth
 
 
 class EvaluationError(ValueError):
@@ -242,7 +243,7 @@ def controlled(run: Trajectory, community: Community) -> pd.DataFrame:
 
     Returns:
         Data frame (N lines) with columns row, battery/<home>, battery_soc/<home>, charger/<charger>,
-        car_soc/<car>, appliance/<appliance>; kWh and SOC, rounded to thousandths.
+        car_soc/<car>, appliance/<appliance>; kWh and SOC, rounded to thousandths (car_soc to millionths).
 
     Raises:
         Nothing.
@@ -258,7 +259,11 @@ def controlled(run: Trajectory, community: Community) -> pd.DataFrame:
         ("appliance", run.appliances, community.appliance_names),
     )
     columns = {f"{kind}/{name}": values[:, i] for kind, values, names in blocks for i, name in enumerate(names)}
-    rounded = {name: np.round(values.astype(np.float64), FLOWS_DECIMALS) + 0.0 for name, values in columns.items()}
+    rounded = {
+        name: np.round(values.astype(np.float64), CAR_SOC_DECIMALS if name.startswith("car_soc/") else FLOWS_DECIMALS)
+        + 0.0
+        for name, values in columns.items()
+    }
     return pd.DataFrame({"row": run.rows, **rounded})
 
 

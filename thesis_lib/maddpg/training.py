@@ -57,6 +57,7 @@ class TrainConfig(MADDPGConfig):
     guard_tolerance: float = Field(ge=0, lt=1)  # SOC below the required one that the guard accepts
     augment: bool  # train on days, homes, weather and prices put together anew, all from train rows
     swap_share: float = Field(ge=0, le=1)  # augment: share of homes that get another home's load or PV
+    reward_offset: float  # added to each hour's reward: near minus its mean, the critic's values stay near 0
     # K = 0 only
     replay_capacity: int = Field(ge=1)  # transitions remembered
     copies: int = Field(ge=1)  # communities that collect experience side by side
@@ -132,10 +133,12 @@ class CommunityWorld:
         reference: Controller,
         augment: bool = True,
         swap_share: float = 0.25,
+        reward_offset: float = 0.0,
         tolerance: float = 0.05,
     ):
         """``reference``: business as usual, whose terms scale the reward; ``tolerance``: SOC a departure may lack."""
         self.community, self.augment, self.swap_share, self.tolerance = community, augment, swap_share, tolerance
+        self.reward_offset = reward_offset
         self.fingerprint, self.observation_names = community.fingerprint, community.observation_names
         self.action_mask, self.device = community.action_mask, community.device
         self.action_low, self.action_high = community.action_low, community.action_high
@@ -238,9 +241,9 @@ class CommunityWorld:
         return self.observer(state, hour)
 
     def step(self, state: State, actions: Tensor, hour: Rows) -> tuple[State, Tensor]:
-        """See `TrainingWorld`; the reward of business as usual is minus one on average."""
+        """See `TrainingWorld`; business as usual earns minus one on average, plus ``reward_offset``."""
         after, flows = self.community.step(state, actions, hour, surrogate=True)
-        return after, self._reward(state, flows, self.scale)
+        return after, self._reward(state, flows, self.scale) + self.reward_offset
 
     def _reward(
         self, state: State, flows: Flows, scale: dict[str, float], weights: dict[str, float] = WEIGHTS
@@ -516,7 +519,11 @@ def train(
         if reference is None:
             raise ValueError("train needs the reference controller (business as usual) to scale the reward")
         world: TrainingWorld = CommunityWorld(
-            community.to(target.torch, torch.float32), reference, config.augment, config.swap_share
+            community.to(target.torch, torch.float32),
+            reference,
+            config.augment,
+            config.swap_share,
+            config.reward_offset,
         )
     else:
         world = community
