@@ -76,10 +76,16 @@ class Rows(NamedTuple):
     charger: Tensor  # (..., V) long, the charger a car is at, C = none
     car: Tensor  # (..., C) long, the car at a charger, V = none
     drift: Tensor  # (..., V) long, number of the drift draw applied then, -1 = none
+    alive: Tensor  # (..., A) long, the first appliance cycle whose latest start has not passed
     clock: Tensor  # (..., A) long, the row the appliances' schedules see
 
 
-FLOATS = Rows._fields[:14]
+FLOATS, INDICES = Rows._fields[:14], Rows._fields[14:18]
+
+
+def pick(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """``yes`` where ``chosen`` is 1, ``no`` where it is 0, exactly; several times faster than ``torch.where``."""
+    return torch.lerp(no, yes, chosen)
 
 
 class Curve:
@@ -134,7 +140,7 @@ class Community:
     charger_discharge_max: Tensor  # (C,) kW
     charger_discharge_min: Tensor  # (C,) kW
     charger_efficiency: Tensor  # (C,)
-    charger_table: Tensor  # (C + 1, 5) charge max, discharge max, charge min, discharge min, efficiency; last: none
+    charger_table: Tensor  # (C + 1, 6) charge and discharge max, their min, efficiency, 1; the last is none: 0
     charger_flat_slot: Tensor  # (C + 1,) long, place in the flattened actions
     appliance_home: Tensor  # (A,) long
     appliance_slot: Tensor  # (A,) long, slot in its home
@@ -145,13 +151,12 @@ class Community:
     cycle_latest: Tensor  # (A, cycles + 1) long
     cycle_deadline: Tensor  # (A, cycles + 1) long
     cycle_window: Tensor  # (A, cycles + 1, 3) long: earliest start, last start that meets the deadline, duration
-    cycle_alive: Tensor  # (T, A) long, the first cycle whose latest start has not passed
     cycle_duration: Tensor  # (A, cycles + 1) long, steps
     cycle_energy: Tensor  # (A, cycles + 1) kWh
     cycle_priority: Tensor  # (A, cycles + 1)
     cycle_profile: Tensor  # (A, cycles + 1, longest + 1) kWh per step, ends with 0
     table: Tensor  # (T, width) the float fields of Rows side by side
-    index_table: Tensor  # (T, 2 V + C) long
+    index_table: Tensor  # (T, 2 V + C + A) long, the index fields of Rows side by side
     start_soc: Tensor  # (T, V)
     drift_noise: Tensor  # (draws,)
     drift_base: Tensor  # (T,) long
@@ -207,8 +212,10 @@ class Community:
         keep("charger_home", c["home"], torch.long)
         keep("charger_slot", c["slot"], torch.long)
         least = [np.minimum(c[f"{k}_min"], c[f"{k}_max"]).clip(0) for k in ("charge", "discharge")]
-        table = np.stack([c["charge_max"], c["discharge_max"], *least, c["efficiency"].clip(ZERO)], -1)
-        keep("charger_table", np.concatenate([table, [[0.0, 0.0, 0.0, 0.0, 1.0]]]))  # last: not plugged in
+        here = np.ones(self.chargers)
+        table = np.stack([c["charge_max"], c["discharge_max"], *least, c["efficiency"].clip(ZERO), here], -1)
+        keep("charger_table", np.concatenate([table, [[0.0, 0.0, 0.0, 0.0, 1.0, 0.0]]]))  # last: not plugged in
+        keep("always", np.ones(self.homes))
         keep("charger_flat_slot", np.append(slot, 0), torch.long)
         held = reading.indices["car"]
         first = [h[h < self.cars][0] if (h < self.cars).any() else 0 for h in held.T]
@@ -226,16 +233,13 @@ class Community:
         last_start = np.minimum(a["latest"], a["deadline"] - a["duration"] + 1)
         keep("cycle_window", np.stack([a["earliest"], last_start, a["duration"]], -1), torch.long)
         alive = [np.searchsorted(latest, np.arange(self.rows)) for latest in a["latest"]]
-        keep("cycle_alive", np.stack(alive, -1) if alive else np.zeros((self.rows, 0)), torch.long)
         keep("appliance_index", np.arange(self.appliances), torch.long)
 
         keep("table", np.concatenate([reading.blocks[k] for k in FLOATS], -1))
         self.widths = [reading.blocks[k].shape[-1] for k in FLOATS]
-        keep(
-            "index_table",
-            np.concatenate([reading.indices[k] for k in ("charger", "car", "drift")], -1),
-            torch.long,
-        )
+        indices = reading.indices | {"alive": np.stack(alive, -1) if alive else np.zeros((self.rows, 0), dtype=int)}
+        self.index_widths = [indices[k].shape[-1] for k in INDICES]
+        keep("index_table", np.concatenate([indices[k] for k in INDICES], -1), torch.long)
         keep("start_soc", reading.start_soc)
         keep("drift_noise", reading.drift_noise)
         keep("drift_base", reading.drift_base, torch.long)
@@ -287,7 +291,8 @@ class Community:
         self.floor_energy = self.storage_minimum_soc * self.storage_capacity  # (N,) kWh
         self.nominal_stored = self._stored(self.storage_capacity)  # (N,) kWh
         self.full_power = (self.storage_power * self.hours).clamp_min(ZERO)  # (N,) kWh per step
-        self.fade_stored = self._stored(self.storage_fade * self.storage_capacity)  # (N,) kWh
+        self.nominal_divisor = self.storage_capacity.clamp_min(ZERO)  # (N,) kWh
+        self.half_fade = 0.5 * self._stored(self.storage_fade * self.storage_capacity)  # (N,) kWh
 
     def _fingerprint(self) -> str:
         """Short hash of what a trained policy depends on: names, order and physical constants, not the series."""
@@ -344,7 +349,7 @@ class Community:
             soc_before=soc,
             net=self._stored(rows.load - rows.pv),
             day_peak=torch.zeros(batch, dtype=self.dtype, device=self.device),
-            next_cycle=self.cycle_alive[rows.clock, self.appliance_index],
+            next_cycle=rows.alive,
             last_cycle=torch.full_like(none, self.cycle_latest.shape[-1] - 1),
             started_at=none,
             missed_cycle=none,
@@ -355,19 +360,14 @@ class Community:
 
         ``channels`` reads named fields of ``Rows`` elsewhere, for augmentation: a tensor of rows with the field's
         width last, e.g. ``load=row + 24 * shift`` with shape (..., H); or a pair (rows, columns) to swap homes too.
+        What belongs together must be read at the same rows: the chargers' and cars' fields, ``alive`` and ``clock``.
         """
         floats, indices = (
             t.index_select(0, row.reshape(-1)).unflatten(0, row.shape) for t in (self.table, self.index_table)
         )
         values = dict(zip(FLOATS, floats.split(self.widths, -1), strict=True))
-        charger, car, drift = indices.split([self.cars, self.chargers, self.cars], -1)
-        rows = Rows(
-            **values,
-            charger=charger,
-            car=car,
-            drift=drift,
-            clock=row.unsqueeze(-1).expand(*row.shape, self.appliances),
-        )
+        values |= dict(zip(INDICES, indices.split(self.index_widths, -1), strict=True))
+        rows = Rows(**values, clock=row.unsqueeze(-1).expand(*row.shape, self.appliances))
         if channels:
             rows = rows._replace(**{name: self._read_field(name, where) for name, where in channels.items()})
         return rows
@@ -378,8 +378,7 @@ class Community:
         if name in FLOATS:
             source, widths, number = self.table, self.widths, FLOATS.index(name)
         else:
-            source, widths = self.index_table, [self.cars, self.chargers, self.cars]
-            number = ("charger", "car", "drift").index(name)
+            source, widths, number = self.index_table, self.index_widths, INDICES.index(name)
         first = sum(widths[:number])
         row, column = where if isinstance(where, tuple) else (where, torch.arange(widths[number], device=self.device))
         return source[row, first + column]
@@ -406,16 +405,13 @@ class Community:
         Source: ``CityLearnRuntimeService.step``.
         """
         rows = self.read(state.row) if rows is None else rows
-        flat, homes = actions.flatten(1), self.homes
-        link, request = self._charger_request(flat, rows, surrogate)
-        battery = flat.index_select(1, self.battery_slot).clamp(-1.0, 1.0) * self.battery_energy
+        flat, homes = actions.flatten(1).clamp(-1.0, 1.0), self.homes
+        there, gain, request = self._charger_request(flat, rows, surrogate)
+        battery = flat.index_select(1, self.battery_slot) * self.battery_energy
         soc, balance, capacity = self._charge(state.soc, state.capacity, torch.cat([battery, request], -1))
-        there = torch.nn.functional.pad(rows.charger < self.chargers, (homes, 0), value=True)  # batteries always are
-        soc = torch.where(there, soc, state.soc)
-        capacity = torch.where(there, capacity, state.capacity)
-        balance = torch.where(there, balance, 0.0)
-        car_balance, link = balance[:, homes:], self._stored(link)
-        drawn = self._stored(torch.where(car_balance >= 0, car_balance / link, car_balance * link))
+        there = torch.cat([self.always.expand(len(flat), -1), there], -1)  # home batteries always are
+        soc, capacity, balance = pick(there, soc, state.soc), pick(there, capacity, state.capacity), balance * there
+        drawn = self._stored(balance[:, homes:] / gain)
         chargers = drawn.new_zeros(len(drawn), self.chargers + 1).scatter_add(1, rows.charger, drawn)[:, :-1]
         appliances, started, state = self._run_appliances(state, flat, rows, surrogate)
 
@@ -451,19 +447,21 @@ class Community:
         """CityLearn keeps its series in float32: in float64 round where it does (the gradient passes)."""
         return x.float().to(x.dtype) if x.dtype == torch.float64 else x
 
-    def _charger_request(self, flat: Tensor, rows: Rows, surrogate: bool) -> tuple[Tensor, Tensor]:
-        """Energy each car's battery is asked to take, (B, V) kWh, and the efficiency of the charger it is at, (B, V).
+    def _charger_request(self, flat: Tensor, rows: Rows, surrogate: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Each car's presence (1 or 0), what of a kWh drawn reaches it, and the kWh asked of its battery; all (B, V).
 
         Source: ``Charger._signed_power_from_action``, ``Charger.update_connected_electric_vehicle_soc``.
         """
-        charge, discharge, charge_min, discharge_min, link = self.charger_table[rows.charger].unbind(-1)
-        action = flat.gather(1, self.charger_flat_slot[rows.charger]).clamp(-1.0, 1.0)
+        at = torch.nn.functional.embedding(rows.charger, self.charger_table)
+        charge, discharge, charge_min, discharge_min, link, there = at.unbind(-1)
+        action = flat.gather(1, self.charger_flat_slot[rows.charger])
         up = action > 0
         power = action * torch.where(up, charge, discharge)
         applied = torch.where(power.abs() < torch.where(up, charge_min, discharge_min), 0.0, power)
         if surrogate:
             applied = power + (applied - power).detach()
-        return link, applied * torch.where(up, link, 1.0 / link) * self.hours
+        gain = torch.where(up, link, 1.0 / link)
+        return there, gain, applied * gain * self.hours
 
     def _charge(self, soc: Tensor, capacity: Tensor, request: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Charge (+) or discharge (-) every storage by ``request`` (B, N) kWh at its terminals.
@@ -482,23 +480,23 @@ class Community:
         else:
             meet = lambda x: x  # noqa: E731
             energy = torch.maximum(energy, floor)
-        limit = self.power_curve(meet(energy / meet(nominal).clamp_min(ZERO))).clamp_min(0.0) * self.full_power
+        limit = self.power_curve(meet(energy / meet(self.nominal_divisor))).clamp_min(0.0) * self.full_power
         wanted = torch.minimum(request.abs(), limit)
-        up = request >= 0
-        room = meet(torch.where(up, meet(capacity) - energy, energy - meet(floor)).clamp_min(0.0))
+        up = (request >= 0).to(soc.dtype)
+        room = meet(pick(up, meet(capacity) - energy, energy - meet(floor)).clamp_min(0.0))
         taken = wanted
         for _ in range(2):
             leg = self.efficiency_curve((taken / self.full_power).clamp_max(1.0)).sqrt()
-            taken = torch.minimum(wanted, meet(torch.where(up, room / meet(leg), room * meet(leg))))
-        reached = energy + torch.where(up, taken * leg, -taken / leg)
+            taken = torch.minimum(wanted, meet(pick(up, room / meet(leg), room * meet(leg))))
+        reached = energy + pick(up, taken * leg, -taken / leg)
         clipped = torch.minimum(torch.maximum(reached, floor), nominal)
         delta = clipped - energy
         if exact:  # a clipped level is a Python float, and its distance to a float32 a float32
             delta = torch.where((clipped != reached) & single, stored(stored(clipped) - energy), delta)
-        balance = stored(torch.where(up, delta / leg, delta * leg))
-        faded = stored(stored(self.fade_stored * balance.abs()) / stored(2.0 * capacity.clamp_min(ZERO)))
+        balance = stored(pick(up, delta / leg, delta * leg))
+        faded = stored(stored(self.half_fade * balance.abs()) / stored(capacity).clamp_min(0.5 * ZERO))
         return (
-            stored(clipped / nominal.clamp_min(ZERO)),
+            stored(clipped / self.nominal_divisor),
             balance,
             stored(stored(capacity) - faded).clamp_min(0.0),
         )
@@ -512,7 +510,7 @@ class Community:
         if not self.appliances:
             return flat.new_zeros(len(flat), 0), state.last_cycle, state
         which, clock = self.appliance_index, rows.clock
-        next_cycle, missed_cycle = self.pass_missed(state, clock)
+        next_cycle, missed_cycle = self.pass_missed(state, rows)
         earliest, last_start, duration = self.cycle_window[which, next_cycle].unbind(-1)
         ready = (earliest <= clock) & (clock <= last_start) & (duration < (state.end - state.row).unsqueeze(-1))
         action = flat.index_select(1, self.appliance_flat_slot)
@@ -533,9 +531,9 @@ class Community:
         )
         return used, torch.where(start, next_cycle, -1), state
 
-    def pass_missed(self, state: State, clock: Tensor) -> tuple[Tensor, Tensor]:
+    def pass_missed(self, state: State, rows: Rows) -> tuple[Tensor, Tensor]:
         """Skip the cycles whose latest start has passed -> next cycle and first missed cycle, both (B, A) long."""
-        next_cycle = torch.maximum(state.next_cycle, self.cycle_alive[clock, self.appliance_index])
+        next_cycle = torch.maximum(state.next_cycle, rows.alive)
         missed = (next_cycle > state.next_cycle) & (state.missed_cycle < 0)
         return next_cycle, torch.where(missed, state.next_cycle, state.missed_cycle)
 
@@ -549,6 +547,6 @@ class Community:
             floor = stored(self.storage_minimum_soc[: self.homes])
             battery = torch.maximum(stored(battery * self.battery_keep), floor)
         draw = (rows.drift - base.unsqueeze(-1)).clamp(0, len(self.drift_noise) - 1)
-        keep = torch.where(rows.drift >= 0, self.drift_noise[draw], rows.keep)
+        keep = torch.where(rows.drift >= 0, self.drift_noise.take(draw), rows.keep)
         car = torch.maximum((car * keep).clamp_max(1.0), rows.floor)
         return torch.cat([battery, stored(torch.where(rows.forced >= 0, rows.forced, car))], -1)

@@ -140,7 +140,7 @@ class Observer:
         """``APPLIANCE_FIELDS`` of the cycle on show (running, else next, else first missed), each (B, A)."""
         c = self.community
         which, now = c.appliance_index, rows.clock
-        next_cycle, missed_cycle = c.pass_missed(state, now)
+        next_cycle, missed_cycle = c.pass_missed(state, rows)
         last = state.last_cycle
         elapsed = now - state.started_at
         running = elapsed < c.cycle_duration[which, last]
