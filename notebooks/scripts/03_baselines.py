@@ -52,8 +52,8 @@ if hours:
 # | controller | batteries | cars | appliance |
 # | --- | --- | --- | --- |
 # | charge on arrival | idle | full power from arrival until full | at once |
-# | business as usual (BAU) | store what PV leaves over, serve the home later | as above | at once |
-# | spread rule | as BAU | the same power in every hour until departure, up to the required charge | at once |
+# | business as usual (BAU) | store what PV leaves over, serve the home later | the same power in every hour until departure, until full | at once |
+# | spread rule | as BAU | as BAU, but only up to the required charge | at once |
 # | random | uniform | uniform | uniform |
 #
 # BAU takes the same actions as CityLearn's own business-as-usual agent, and is the denominator of every ratio
