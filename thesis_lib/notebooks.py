@@ -12,6 +12,7 @@ import argparse
 import ast
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -72,16 +73,10 @@ def parameters_of(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     for statement in ast.parse(tagged[0].source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             target, value = statement.targets[0], statement.value
-        elif (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and statement.value
-        ):
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
             target, value = statement.target, statement.value
         else:
-            raise NotebookError(
-                f"the parameters cell may hold plain assignments only, not: {ast.unparse(statement)}"
-            )
+            raise NotebookError(f"the parameters cell may hold plain assignments only, not: {ast.unparse(statement)}")
         try:
             parameters[target.id] = ast.literal_eval(value)
         except ValueError:
@@ -89,9 +84,7 @@ def parameters_of(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     return parameters
 
 
-def run(
-    name: str, profile: str, parameters: Mapping[str, Any] | None = None, *, save_as: str | None = None
-) -> Path:
+def run(name: str, profile: str, parameters: Mapping[str, Any] | None = None, *, save_as: str | None = None) -> Path:
     """Execute one notebook; keep it executed, and as HTML for a reader who opens no notebook.
 
     The executed notebook replaces the earlier one when it has come to its end. One that fails stays beside it
@@ -158,7 +151,9 @@ def run(
 
 
 def export_html(notebook: Path, report: Path) -> Path:
-    """Write an executed notebook as HTML: prose, tables and figures, the code left out.
+    """Write an executed notebook as HTML: prose, tables and figures, the code left out, formulas as MathML.
+
+    The page needs no other file and no network to be read as it is meant.
 
     Args:
         notebook: an executed notebook.
@@ -173,13 +168,25 @@ def export_html(notebook: Path, report: Path) -> Path:
     from nbconvert import HTMLExporter
 
     content = nbformat.read(notebook, as_version=4)
-    headings = (
-        line for cell in content.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
-    )
+    headings = (line for cell in content.cells if cell.cell_type == "markdown" for line in cell.source.splitlines())
     title = next((line.removeprefix("# ") for line in headings if line.startswith("# ")), notebook.stem)
-    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _with_mathml(cell.source)
+        for made in cell.get("outputs", []):
+            if "text/markdown" in made.get("data", {}):
+                made.data["text/markdown"] = _with_mathml(made.data["text/markdown"])
+    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, mathjax_url="")
     body, _ = exporter.from_notebook_node(content, resources={"metadata": {"name": title}})
     return write_text_atomic(report, body)
+
+
+def _with_mathml(text: str) -> str:
+    """Markdown with its $...$ and $$...$$ as MathML, which browsers draw without a script."""
+    from latex2mathml.converter import convert
+
+    text = re.sub(r"\$\$(.+?)\$\$", lambda m: convert(" ".join(m[1].split()), display="block"), text, flags=re.DOTALL)
+    return re.sub(r"(?<![\\$])\$([^$\n]+?)\$(?!\d)", lambda m: convert(m[1]), text)
 
 
 def sync() -> list[Path]:
@@ -206,19 +213,13 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for a notebook that failed, 2 for something asked wrongly (one line on stderr).
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m thesis_lib.notebooks", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m thesis_lib.notebooks", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="execute a notebook and export it to HTML")
     runner.add_argument("name", help="such as 02_training")
     runner.add_argument("--profile", default="quick", help="a file of configs/ (default: quick)")
-    runner.add_argument(
-        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
-    )
-    runner.add_argument(
-        "--save-as", metavar="NAME", help="name of the executed notebook (default: the notebook's)"
-    )
+    runner.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    runner.add_argument("--save-as", metavar="NAME", help="name of the executed notebook (default: the notebook's)")
     commands.add_parser("sync", help="write notebooks/*.ipynb from notebooks/scripts/*.py")
     asked = parser.parse_args(arguments)
     try:

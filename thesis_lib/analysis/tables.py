@@ -246,7 +246,8 @@ def _digits(values: pd.Series) -> int:
     numbers = values.dropna().abs()
     if numbers.empty or pd.api.types.is_integer_dtype(values):
         return 0
-    return 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
+    most = 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
+    return next((d for d in range(most) if np.allclose(numbers, numbers.round(d), rtol=0, atol=1e-9)), most)
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
