@@ -56,8 +56,9 @@ if hours:
 # Each home $h$ has an actor $\mu_h$ that turns what the home observes, $o_h$, into what its devices do. They all
 # receive one **team reward** $r$: minus the district's cost, emissions, ramping, daily peak and import of the
 # hour, each over its mean under business as usual (BAU) and weighted as in the composite, so that BAU earns
-# $-1$ an hour on average (training adds the constant `reward_offset`, which moves no optimum). One central **critic** $Q$ sees all observations and actions while training, and is
-# thrown away afterwards: training is centralised, execution is not (CTDE, Lowe et al. 2017).
+# $-1$ an hour on average (training adds the constant `reward_offset`, which moves no optimum). One central
+# **critic** $Q$ sees all observations and actions while training, and is thrown away afterwards: training is
+# centralised, execution is not (CTDE, Lowe et al. 2017).
 #
 # The actors' loss has one dial, the rollout horizon $K$:
 #
@@ -152,7 +153,8 @@ display(bounds.style.hide(axis="index").format(precision=2))
 # The last layer is the **departure guard**. A car may do as the actor likes as long as full power in the hours
 # that follow would still bring it to its required state of charge in time; otherwise the guard raises the action
 # to the least that does. It knows only what the home sees. While a departure is not yet disclosed, the car
-# gains at least a pace that was fitted on training sessions, up to its required charge. An appliance that cannot wait another hour is started.
+# gains at least a pace that was fitted on training sessions, up to its required charge. An appliance that cannot
+# wait another hour is started.
 #
 # ## The critic
 #
