@@ -52,7 +52,7 @@ if hours:
 # | controller | batteries | cars | appliance |
 # | --- | --- | --- | --- |
 # | charge on arrival | idle | full power from arrival until full | at once |
-# | business as usual (BAU) | PV surplus in, home demand out | the same power in every hour until departure, until full | at once |
+# | business as usual (BAU) | PV surplus in, home demand out | even power until departure, to full | at once |
 # | spread rule | as BAU | as BAU, but only up to the required charge | at once |
 # | random | uniform | uniform | uniform |
 #

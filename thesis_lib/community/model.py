@@ -130,6 +130,7 @@ class Community:
     storage_initial_soc: Tensor  # (N,)
     storage_fade: Tensor  # (N,) capacity lost per full cycle, as a fraction
     battery_energy: Tensor  # (H,) kWh per step at full action, 0 where the action is inactive
+    always: Tensor  # (H,) ones: home batteries are never away
     battery_keep: Tensor  # (H,) what standby keeps of the SOC per step
     battery_slot: Tensor  # (H,) long, place in the flattened actions
     charger_home: Tensor  # (C,) long
