@@ -6,6 +6,7 @@ import csv
 import importlib.metadata
 import math
 import os
+import pickle
 import platform
 import signal
 import threading
@@ -635,7 +636,7 @@ def read_checkpoint(path: Path | str, fingerprint: str) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}: train first")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path} is no readable checkpoint ({type(error).__name__}); remove it and train again"
         ) from error
