@@ -246,8 +246,9 @@ def _digits(values: pd.Series) -> int:
     numbers = values.dropna().abs()
     if numbers.empty or pd.api.types.is_integer_dtype(values):
         return 0
-    most = 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
-    return next((d for d in range(most) if np.allclose(numbers, numbers.round(d), rtol=0, atol=1e-9)), most)
+    if 2 <= numbers.max() < 10 and np.allclose(numbers, numbers.round(1), rtol=0, atol=1e-9):
+        return 1  # a size given to a tenth, such as 6.4 kWh; ratios keep three
+    return 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
