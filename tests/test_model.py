@@ -369,3 +369,11 @@ def test_surrogate_gradients_change_no_value(edition: str) -> None:
     (gradient,) = torch.autograd.grad(passed.net.sum(), actions)
     home, slot = community.appliance_home[0], community.appliance_slot[0]
     assert bool((gradient[:, home, slot] > 0).all()), "a pending cycle gives no gradient to its start"
+
+
+def test_the_readme_shows_code_that_runs() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n")[1].split("```")[0].replace('find("auto")', 'find("offline")')
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["actions"].grad.abs().sum() > 0 and names["seen"].shape[:2] == (64, 17)
