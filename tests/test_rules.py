@@ -3,6 +3,7 @@
 import inspect
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from thesis_lib.community.observations import Observer, column, from_lists, to_l
 from thesis_lib.controllers import CONTROLLERS, Controller, rules
 
 from test_kpis import mismatch  # isort: skip
+from test_model import load as load_schema, write_schema  # isort: skip
 
 FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
 SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
@@ -176,3 +178,21 @@ def test_random_is_uniform_and_seeded(community):
     assert not torch.equal(actions, other)
     inside = actions[:, :, 0]
     assert inside.min() < -0.9 and inside.max() > 0.9 and abs(inside.mean()) < 0.1
+
+
+def test_a_home_without_a_battery_is_ruled_as_citylearns_agent_does(tmp_path: Path) -> None:
+    def change(schema: dict[str, Any]) -> None:
+        del schema["buildings"]["Building_15"]["electrical_storage"]
+        schema["buildings"]["Building_15"]["inactive_actions"] = ["electrical_storage"]
+
+    from citylearn.agents.baseline import BusinessAsUsualAgent
+
+    env = load_schema(write_schema(tmp_path / "community", change), end=48)
+    observations, _ = env.reset()
+    agent, rule = BusinessAsUsualAgent(env), rules.BusinessAsUsual()
+    community = Community.from_citylearn(env, dtype=torch.float64)
+    rule.reset(community)
+    while not env.terminated:
+        expected = agent.predict([])
+        assert to_lists(community, rule.act(from_lists(community, observations))) == expected
+        observations, *_ = env.step(expected)

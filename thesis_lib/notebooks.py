@@ -133,17 +133,16 @@ def run(name: str, profile: str, parameters: Mapping[str, Any] | None = None, *,
             stdout_file=output,
             stderr_file=output,
         )
-    except BaseException as error:
+        os.replace(running, target)
+    except papermill.PapermillExecutionError as error:
+        cause = f"{error.ename}: {error.evalue}".splitlines()[0]
+        raise NotebookFailed(f"{label} stopped with {cause} (see {_short(failed)})") from error
+    except (RuntimeError, OSError) as error:  # the kernel died, or could not be reached
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise NotebookFailed(f"{label} stopped with {cause} (see {_short(failed)})") from error
+    finally:  # whatever stopped it, Ctrl-C too: what it had done is there to be read
         if running.exists():
             os.replace(running, failed)
-        if isinstance(error, papermill.PapermillExecutionError):
-            cause = f"{error.ename}: {error.evalue}".splitlines()[0]
-        elif isinstance(error, Exception):
-            cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        else:  # Ctrl-C and the like go on to whoever sent them
-            raise
-        raise NotebookFailed(f"{label} stopped with {cause} (see {_short(failed)})") from error
-    os.replace(running, target)
     failed.unlink(missing_ok=True)
     report = export_html(target, paths.report(profile, label))
     output.line(f"done in {time.perf_counter() - started:.0f} s: {_short(target)}, {_short(report)}")

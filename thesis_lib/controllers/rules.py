@@ -61,8 +61,8 @@ class Rule:
         of = "deferrable_appliance_{}_"
         self._appliance = {flag: columns(of + flag, homes, c.appliance_names) for flag in flags}
         self._homes = torch.arange(c.homes, device=c.device)
-        self._has_battery = c.battery_slot < c.homes * c.slots  # the model numbers slots over all homes
-        self._battery_slot = torch.where(self._has_battery, c.battery_slot % c.slots, 0)
+        self._has_battery = c.battery_energy > 0
+        self._battery_slot = c.battery_slot % c.slots  # the model numbers slots over all homes
 
     def act(self, observations: Tensor) -> Tensor:
         """Observations (B, H, O) to actions (B, H, S)."""
