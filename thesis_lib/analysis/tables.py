@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
-from scipy import stats
 
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels
+from thesis_lib.analysis.statistics import half_width
 from thesis_lib.community.kpis import UNITS, WEIGHTS, Service, Trajectory
 from thesis_lib.community.kpis import departures as departures_of
 from thesis_lib.community.model import Community
@@ -76,15 +76,6 @@ def keys(frame: pd.DataFrame) -> list[tuple[str, str]]:
     rank = {name: place for place, name in enumerate(ORDER)}
     pairs = frame[KEY].drop_duplicates().itertuples(index=False, name=None)
     return sorted(pairs, key=lambda pair: (rank.get(pair[0], len(ORDER)), pair[0]))
-
-
-def half_width(values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95) -> float:
-    """Half width of the Student-t interval of the mean over seeds; NaN for fewer than two values."""
-    sample = np.asarray(values, dtype=float)
-    sample = sample[~np.isnan(sample)]
-    if len(sample) < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
 
 
 def relative(rows: pd.DataFrame) -> pd.DataFrame:
