@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels, tables
-from thesis_lib.provenance import replacing
+from thesis_lib.provenance import replacing, write_csv_atomic
 
 ENGINE_BAR = 1e-6  # largest relative difference between the engines that the tests allow
 SHOWN_WIDTH = 720  # pixels on a notebook's page
@@ -99,12 +99,28 @@ def publish(name: str, *frames: Any, profile: str | None, save_as: str | None = 
         ValueError: no such figure, or what the figure itself raises.
         OSError: the folder cannot be written.
     """
-    text = caption(name, *frames, **options)
-    fig = globals()[name](*frames, **options)
+    show(globals()[name](*frames, **options), caption(name, *frames, **options), save_as or name, profile)
+
+
+def show(fig: Figure, text: str, name: str, profile: str | None, data: pd.DataFrame | None = None) -> None:
+    """Save a figure (unless ``profile`` is None) and show it in a notebook with its caption.
+
+    Args:
+        fig: the figure, closed afterwards.
+        text: its caption.
+        name: file name without suffix.
+        profile: whose folder; None to show it only.
+        data: what it was drawn from, saved beside it as CSV.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=200)
     if profile is not None:
-        save(fig, save_as or name, profile)
+        save(fig, name, profile)
+        if data is not None:
+            write_csv_atomic(paths.figures(profile) / f"{name}.csv", data)
     plt.close(fig)
     display(Image(png.getvalue(), width=SHOWN_WIDTH), Markdown(f"*{text}*"))
 
