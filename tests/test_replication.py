@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from thesis_lib.analysis.evaluation import simulate
 from thesis_lib.community import dataset
 from thesis_lib.community.kpis import Service, evaluate
 from thesis_lib.community.model import Community
@@ -13,7 +14,6 @@ from thesis_lib.community.observations import Observer
 from thesis_lib.community.reading import read_environment
 from thesis_lib.community.replication import replicated
 from thesis_lib.community.splits import blocks
-from thesis_lib.analysis.evaluation import simulate
 from thesis_lib.controllers.rules import BusinessAsUsual
 
 HOURS = 24 * 6

@@ -374,7 +374,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.forest": (
         (
-            "{family}: diferencia de compuesto con «{reference}», semilla a semilla (puntos), su media y su intervalo t "
+            "{family}: diferencia de compuesto con «{reference}», semilla a semilla (puntos), su media y su "
+            "intervalo t "
             "del 95{space}%; {split}, {engine}, edición {edition}. Menos es mejor. {differences}.{failing}"
         ),
         (
@@ -392,31 +393,39 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.family": (
         (
-            "{family}: compuesto sobre BAU (media ± intervalo t del 95{space}%, IQM con intervalo bootstrap), diferencia "
+            "{family}: compuesto sobre BAU (media ± intervalo t del 95{space}%, IQM con intervalo bootstrap), "
+            "diferencia "
             "pareada con «{reference}», p de Holm en la familia, probabilidad de mejora; {split}, {engine}, edición "
             "{edition}."
         ),
         (
-            "{family}: composite over BAU (mean ± 95% t interval, IQM with its bootstrap interval), paired difference to "
-            "“{reference}”, Holm's p within the family, probability of improvement; {split}, {engine}, {edition} edition."
+            "{family}: composite over BAU (mean ± 95% t interval, IQM with its bootstrap interval), paired "
+            "difference to "
+            "“{reference}”, Holm's p within the family, probability of improvement; {split}, {engine}, "
+            "{edition} edition."
         ),
     ),
     "caption.front": (
         (
-            "Lo que ganan y pierden las prioridades: pico diario, rampas y emisiones frente al coste, sobre BAU; puntos "
-            "pequeños, semillas; {split}, {engine}, edición {edition}. El menor coste es el de {cheapest}, el menor pico "
+            "Lo que ganan y pierden las prioridades: pico diario, rampas y emisiones frente al coste, sobre "
+            "BAU; puntos "
+            "pequeños, semillas; {split}, {engine}, edición {edition}. El menor coste es el de {cheapest}, el "
+            "menor pico "
             "el de {flattest}.{failing}"
         ),
         (
-            "What priorities gain and lose: daily peak, ramping and emissions against cost, over BAU; small points are "
-            "seeds; {split}, {engine}, {edition} edition. The lowest cost is that of {cheapest}, the lowest peak that of "
+            "What priorities gain and lose: daily peak, ramping and emissions against cost, over BAU; small "
+            "points are "
+            "seeds; {split}, {engine}, {edition} edition. The lowest cost is that of {cheapest}, the lowest "
+            "peak that of "
             "{flattest}.{failing}"
         ),
     ),
     "caption.front_point": ("«{variant}» ({value})", "“{variant}” ({value})"),
     "caption.scale": (
         (
-            "Tamaño: tiempo por actualización (validaciones incluidas), memoria máxima del proceso y compuesto sobre la "
+            "Tamaño: tiempo por actualización (validaciones incluidas), memoria máxima del proceso y compuesto "
+            "sobre la "
             "BAU de cada comunidad ({split}, {engine}, edición {edition}), por viviendas. {points}."
         ),
         (
@@ -523,6 +532,11 @@ def interval(mean: float, half: float | None, digits: int = 2) -> str:
     if half is None or math.isnan(half):
         return number(mean, digits)
     return f"{number(mean, digits)} ± {number(half, digits)}"
+
+
+def bounds(text: str, low: float, high: float, digits: int = 2) -> str:
+    """A printed value with its interval in brackets; the value alone where there is none."""
+    return text if math.isnan(low) else f"{text} [{number(low, digits)}; {number(high, digits)}]"
 
 
 def p_value(p: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from scipy import stats
 
 TRIMMED = 0.25  # share cut off at each end: the interquartile mean (Agarwal et al. 2021)
 RESAMPLES = 9999
-Sample = Sequence[float] | np.ndarray | pd.Series
+Sample: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 
 
 class Estimate(NamedTuple):
@@ -133,7 +133,8 @@ def paired_by_week(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.9
     Returns:
         The comparison over the weeks that both have.
     """
-    return paired(*(frame.groupby("week")["value"].mean() for frame in (first, second)), level=level)
+    ours, theirs = (frame.groupby("week")["value"].mean() for frame in (first, second))
+    return paired(ours, theirs, level)
 
 
 def improvement(first: Sample, second: Sample) -> float:

@@ -278,9 +278,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             digits = [_digits(mixed.loc[at] if "kpi" in frame else values) for at in frame.index]
             cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
             if f"{column}_low" in frame:
-                ends = zip(frame[f"{column}_low"], frame[f"{column}_high"], digits, strict=True)
-                bounds = ["" if pd.isna(low) else f" [{labels.number(low, d)}, {labels.number(high, d)}]" for low, high, d in ends]
-                cells = [cell + bound for cell, bound in zip(cells, bounds, strict=True)]
+                ends = zip(cells, frame[f"{column}_low"], frame[f"{column}_high"], digits, strict=True)
+                cells = [labels.bounds(*cell) for cell in ends]
         else:
             cells = [_cell(value) for value in values]
         shown[heading(str(column))] = cells

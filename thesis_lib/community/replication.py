@@ -133,7 +133,8 @@ def _name(name: str, number: int) -> str:
 
 def _renamed(reading: Reading, rounds: Array, home: Array) -> tuple[list[list[str]], list[list[str]]]:
     """Observation and action names of each home, with its own chargers' and appliances' names in them."""
-    seen, done = [], []
+    seen: list[list[str]] = []
+    done: list[list[str]] = []
     for r, i in zip(rounds, home, strict=True):
         renamed: dict[str, str] = {}
         for charger, owner in zip(reading.chargers, reading.charger["home"], strict=True):
@@ -143,8 +144,8 @@ def _renamed(reading: Reading, rounds: Array, home: Array) -> tuple[list[list[st
             first = "deferrable_appliance_"
             patterns = [first + "{}", *(first + "{}_" + field for field in APPLIANCE_FIELDS)] if owner == i else []
             renamed |= {pattern.format(appliance): pattern.format(_name(appliance, r)) for pattern in patterns}
-        seen.append([renamed.get(name, name) for name in reading.observation_names[i]])
-        done.append([renamed.get(name, name) for name in reading.action_names[i]])
+        for names, new in ((reading.observation_names[i], seen), (reading.action_names[i], done)):
+            new.append([renamed[name] if name in renamed else name for name in names])
     return seen, done
 
 
