@@ -108,10 +108,9 @@ class Observer:
         self.index = index.flatten().to(c.device)
         # Own states are the only ones through which a gradient can pass; everything else is copied without one,
         # or its backward pass would fill and scatter the whole table to no end.
-        starts = [first["soc"], first["net"], first["car_soc"]]
-        live = [(start, size) for start, size in zip(starts, (c.homes, c.homes, c.chargers), strict=True)]
-        source = torch.cat([torch.arange(start, start + size) for start, size in live])
-        place = (index.flatten().unsqueeze(0) == source.unsqueeze(1)).nonzero()
+        live = (("soc", c.homes), ("net", c.homes), ("car_soc", c.chargers))
+        rows = torch.cat([torch.arange(first[field], first[field] + size) for field, size in live])
+        place = (index.flatten().unsqueeze(0) == rows.unsqueeze(1)).nonzero()
         self.live_source, self.live_place = place[:, 0].to(c.device), place[:, 1].to(c.device)
         self.mask = (index != first["zero"]).to(c.device)  # (H, O) which places hold an observation
 

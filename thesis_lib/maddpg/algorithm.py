@@ -44,6 +44,7 @@ class MADDPGConfig(BaseModel):
     critic_units: int = Field(ge=1)  # width of the critic's two hidden layers
     actor_optimiser: Literal["adam", "muon"]
     actor_rate: float = Field(gt=0)  # learning rate, actors
+    weight_decay: float = Field(ge=0)  # of the actors: times the learning rate, the share lost with each update
     critic_rate: float = Field(gt=0)  # Adam's learning rate, critic
     target_rate: float = Field(gt=0, le=1)  # share of the new weights that enters the targets at each update
     gradient_clip: float = Field(gt=0)  # largest norm of a gradient, actors and critic apart
@@ -59,7 +60,7 @@ class World(Protocol):
         ...
 
     def step(self, state: Any, actions: Tensor, hour: Any) -> tuple[Any, Tensor]:
-        """Act (B, H, S) for one hour: the next state and the team's reward (B,) or each home's (B, H), differentiable."""
+        """Act (B, H, S) for one hour: the next state and the team's reward (B,) or each home's (B, H)."""
         ...
 
 
@@ -78,8 +79,8 @@ class MADDPG:
         self.config, self.policy, self.critic = config, policy, critic
         self.target_policy = copy.deepcopy(policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
-        optimiser = Muon if config.actor_optimiser == "muon" else torch.optim.Adam
-        self.actor_optimiser = optimiser(policy.parameters(), lr=config.actor_rate)
+        optimiser = Muon if config.actor_optimiser == "muon" else torch.optim.AdamW
+        self.actor_optimiser = optimiser(policy.parameters(), lr=config.actor_rate, weight_decay=config.weight_decay)
         self.critic_optimiser = torch.optim.Adam(critic.parameters(), lr=config.critic_rate)
         self._hour: Callable = torch.compile(self.hour, dynamic=False) if config.compile else self.hour
         loss = torch.compile(self.critic_loss, dynamic=False) if config.compile else self.critic_loss
@@ -145,7 +146,7 @@ class MADDPG:
         return -value.mean() / hours
 
     def rollout_target(self, rollout: Rollout) -> Tensor:
-        """What the critic should say of each rolled hour, (K, B, R): the rewards that followed, then the targets' tail."""
+        """What the critic should say of each hour, (K, B, R): the rewards that followed, then the targets' tail."""
         with torch.no_grad():
             value = self.target_critic(rollout.features[-1], rollout.actions[-1]).mean(0)
             values = []

@@ -91,7 +91,7 @@ class MeanField(nn.Module):
 
 
 class Attention(nn.Module):
-    """``attention``: one head of dot-product attention over the other homes, its maps shared by all (Iqbal and Sha 2019)."""
+    """``attention``: one head of attention over the other homes, its maps shared by all (Iqbal and Sha 2019)."""
 
     SIZE = 16
 
@@ -111,15 +111,20 @@ class Attention(nn.Module):
         return torch.cat([own, score.masked_fill(itself, -1e9).softmax(2) @ value], 2)
 
 
-def coordination(mode: Mode, names: list[list[str]], features: int, mean: Tensor, scale: Tensor) -> nn.Module:
-    """The layer of a mode, by name.
+def coordination(
+    mode: Mode, names: list[list[str]], features: int, mean: Tensor, scale: Tensor
+) -> Nothing | Broadcast | MeanField | Attention:
+    """The layer of a mode, by name; ``features`` is F, the rest as in `Broadcast`.
 
     Raises:
         ValueError: another mode, or a broadcast of what is not observed.
     """
+    if mode == "none":
+        return Nothing()
     if mode == "broadcast":
         return Broadcast(names, mean, scale)
-    makers = {"none": Nothing, "mean_field": lambda: MeanField(features), "attention": lambda: Attention(features)}
-    if mode not in makers:
-        raise ValueError(f"unknown coordination {mode!r}: use none, broadcast, attention or mean_field")
-    return makers[mode]()
+    if mode == "mean_field":
+        return MeanField(features)
+    if mode == "attention":
+        return Attention(features)
+    raise ValueError(f"unknown coordination {mode!r}: use none, broadcast, attention or mean_field")

@@ -224,7 +224,7 @@ class Guard(nn.Module):
         return connected, torch.where(departure < 0, undisclosed, needed - soc)
 
     def action_for(self, gain: Tensor) -> Tensor:
-        """The least action (B, C) that brings a SOC gain (B, C) in one hour; negative: the deepest discharge allowed."""
+        """The least action (B, C) that brings a SOC gain (B, C) in one hour; negative: the deepest discharge."""
         place = ((gain - self.first_gain) / self.gain_step).clamp(0, GAIN_GRID - 1)
         below = place.detach().floor().clamp(max=GAIN_GRID - 2)
         part, column = place - below, below.long()

@@ -33,23 +33,21 @@ class Household(nn.Module):
 
     SEEN = ("habit", "due", "missing", "soc", "hours_left", "undisclosed", "incoming", "least")
 
-    battery: Tensor
-    power: Tensor
-    own_columns: Tensor
-    charge_max: Tensor
+    battery: Tensor  # (H, S) 1 in the battery's slot
+    devices: Tensor  # (H, S) bool, slots of chargers and appliances
+    power: Tensor  # (H,) kWh a step
+    own_columns: Tensor  # (H, 2) load, PV
+    charge_max: Tensor  # (C,) kWh a step, as the next three
     charge_min: Tensor
     discharge_max: Tensor
     discharge_min: Tensor
-    efficiency: Tensor
-    capacity: Tensor
-    floor: Tensor
-    flat_slot: Tensor
-    at_home: Tensor
-    incoming_columns: Tensor
-    appliance_columns: Tensor
-    appliance_slot: Tensor
-    appliance_at_home: Tensor
-    guarded: Tensor  # (H, S) bool: slots of chargers and appliances
+    efficiency: Tensor  # (C,)
+    capacity: Tensor  # (C,) kWh
+    floor: Tensor  # (C,) SOC
+    charger_at_home: Tensor  # (C, H) 1 where it stands
+    incoming_columns: Tensor  # (C, 2) announced, hours to arrival
+    appliance_columns: Tensor  # (A, 5)
+    appliance_at_home: Tensor  # (A, H)
 
     def __init__(self, community: Community, guard: Guard):
         """``guard``: of the same community; its tables say which action brings how much charge.
@@ -76,36 +74,28 @@ class Household(nn.Module):
         buffer("own_columns", torch.tensor([[column(home, name) for name in own] for home in range(c.homes)]))
         self.load_to_observed = c.load_to_observed
 
-        active = [k for k in range(c.chargers) if int(c.charger_slot[k]) >= 0]  # as the guard counts them
+        # Chargers and appliances with an action, as the guard counts them.
+        active = [k for k in range(c.chargers) if int(c.charger_slot[k]) >= 0]
         for name in ("charge_max", "charge_min", "discharge_max", "discharge_min"):
             buffer(name, getattr(c, f"charger_{name}")[active].float() * c.hours)
         buffer("efficiency", c.charger_efficiency[active].float())
         cars = c.homes + c.charger_car[active]
         buffer("capacity", c.storage_capacity[cars].float())
         buffer("floor", c.storage_minimum_soc[cars].float())
-        home, place = c.charger_home[active].cpu(), c.charger_slot[active].cpu()
-        self.flat_slot = home * c.slots + place
-        buffer("at_home", torch.nn.functional.one_hot(home, c.homes).float())
-        names = ("electric_vehicle_charger_{}_incoming_state",
-                 "incoming_electric_vehicle_at_charger_{}_estimated_arrival_time")  # fmt: skip
-        columns = [[column(int(home[i]), n.format(c.charger_names[k])) for n in names] for i, k in enumerate(active)]
-        buffer("incoming_columns", torch.tensor(columns or torch.zeros(0, 2).tolist()).long().view(-1, 2))
-
-        home, place = c.appliance_home.cpu(), c.appliance_slot.cpu()
-        names = ("can_start", "current_step_energy_kwh", "cycle_energy_kwh", "cycle_duration_steps", "slack_steps")
-        columns = [
-            [column(int(home[k]), f"deferrable_appliance_{name}_{field}") for field in names]
-            for k, name in enumerate(c.appliance_names)
-        ]
-        buffer("appliance_columns", torch.tensor(columns or torch.zeros(0, 5).tolist()).long().view(-1, 5))
-        buffer("appliance_slot", (home * c.slots + place.clamp_min(0))[place >= 0])
-        buffer("appliance_at_home", torch.nn.functional.one_hot(home, c.homes).float())
-        devices = torch.zeros(c.homes * c.slots)
-        devices[torch.cat([self.flat_slot, self.appliance_slot])] = 1.0
-        buffer("guarded", devices.view(c.homes, c.slots) > 0)
-        self.appliance_active = bool((place >= 0).all())
-        if not self.appliance_active:
-            raise ValueError("an appliance without an action has no habit: activate deferrable_appliance in the schema")
+        buffer("charger_at_home", torch.nn.functional.one_hot(c.charger_home[active], c.homes).float())
+        templates = (
+            "electric_vehicle_charger_{}_incoming_state",
+            "incoming_electric_vehicle_at_charger_{}_estimated_arrival_time",
+        )
+        found = [[column(int(c.charger_home[k]), t.format(c.charger_names[k])) for t in templates] for k in active]
+        buffer("incoming_columns", torch.tensor(found, dtype=torch.long).view(-1, len(templates)))
+        active = [k for k in range(c.appliances) if int(c.appliance_slot[k]) >= 0]
+        fields = ("can_start", "current_step_energy_kwh", "cycle_energy_kwh", "cycle_duration_steps", "slack_steps")
+        named = [(int(c.appliance_home[k]), f"deferrable_appliance_{c.appliance_names[k]}_") for k in active]
+        found = [[column(home, name + field) for field in fields] for home, name in named]
+        buffer("appliance_columns", torch.tensor(found, dtype=torch.long).view(-1, len(fields)))
+        buffer("appliance_at_home", torch.nn.functional.one_hot(c.appliance_home[active], c.homes).float())
+        buffer("devices", (guard.place.sum(0) > 0).view(c.homes, c.slots))
 
     def see(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What follows from the observation of each device (B, H, S * K), its habit and the guard's least action, both
@@ -114,7 +104,8 @@ class Household(nn.Module):
         _, gain = margins = self.guard.margins(observations)
         least = self.guard.least_actions(observations, margins)
         plugged, departure, _, soc = self.guard.chargers(observations)
-        coming = observations.detach()[:, self.guard.charger_home].gather(2, self.incoming_columns.expand(batch, -1, -1))
+        columns = self.incoming_columns.expand(batch, -1, -1)
+        coming = observations.detach()[:, self.guard.charger_home].gather(2, columns)
         missing = plugged * self._missing(observations)
         zero = torch.zeros_like(soc)
         chargers = [
@@ -138,7 +129,7 @@ class Household(nn.Module):
         )
 
     def cover(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """The battery's action that would bring the home's net to 0, given what ``actions`` (B, H, S) do with the rest."""
+        """The battery's action that would bring the home's net to 0, given the other devices' ``actions`` (B, H, S)."""
         batch = len(observations)
         load, pv = observations.detach().gather(2, self.own_columns.expand(batch, -1, -1)).unbind(2)
         connected, _, _, soc = self.guard.chargers(observations)
@@ -148,7 +139,7 @@ class Household(nn.Module):
         up = torch.minimum(up, (1 - soc).clamp(min=0) * self.capacity / self.efficiency) * (up >= self.charge_min)
         down = torch.minimum(down, (soc - self.floor).clamp(min=0) * self.capacity * self.efficiency)
         down = down * (down >= self.discharge_min)
-        cars = (connected * (up - down)) @ self.at_home
+        cars = (connected * (up - down)) @ self.charger_at_home
         can_start, running, energy, duration, _ = self._appliances(observations)
         started = can_start * (switch > 0) * energy / duration.clamp_min(1)
         net = load / self.load_to_observed - pv + cars + (running + started) @ self.appliance_at_home
@@ -172,6 +163,8 @@ class Household(nn.Module):
         return torch.where((connected > 0.5) & (missing > 1e-6), action, torch.zeros_like(action))
 
 
-def household_of(community: Community, undisclosed_pace: float, spare_steps: int = 0, tolerance: float = 0.0) -> Household:
+def household_of(
+    community: Community, undisclosed_pace: float, spare_steps: int = 0, tolerance: float = 0.0
+) -> Household:
     """The habits of a community's homes; the arguments are the guard's, see `guard_of`."""
     return Household(community, guard_of(community, undisclosed_pace, spare_steps, tolerance))

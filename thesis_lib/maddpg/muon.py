@@ -21,9 +21,10 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
 class Muon(torch.optim.Optimizer):
     """Parameters (copies, in, out) take orthogonal steps, those with in = 1 (biases) Adam's."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float):
-        """``lr``: root mean square of a step's entries is a fifth of it, as Adam's usually is."""
-        super().__init__(list(params), {"lr": lr})
+    def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float):
+        """``lr``: root mean square of a step's entries is a fifth of it, as Adam's usually is. ``weight_decay``, times
+        ``lr``, is the share of a matrix that goes with each step."""
+        super().__init__(list(params), {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:  # type: ignore[override]
@@ -49,6 +50,7 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
                     ahead = weight.grad.lerp(state["momentum"], MOMENTUM)
                     size = 0.2 * max(weight.shape[1:]) ** 0.5
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.sub_(group["lr"] * size * orthogonal(ahead))
 
 

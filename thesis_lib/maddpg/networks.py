@@ -12,10 +12,13 @@ from thesis_lib.maddpg.household import Household
 
 CLOCK = ("hour", "month", "day_type")
 DEVICES = ("electric_vehicle_", "connected_electric_vehicle_", "incoming_electric_vehicle_", "deferrable_appliance_")
+# Temperature and humidity say little of what is to come, but tell one train day from another: actors that read them
+# fitted those days better and others worse.
+UNREAD = ("outdoor_",)
 LIVE = ("net_electricity_consumption", "electrical_storage_soc")  # what the home's own actions change
 GAIN = 2.0  # slope of the multiples: with weights as small as at first they stay near 1
 # Observations that every home shares: the critic reads them once.
-COMMUNITY_WIDE = ("month", "day_type", "hour", "outdoor", "diffuse", "direct", "carbon", "electricity_pricing")
+COMMUNITY_WIDE = ("month", "day_type", "hour", "diffuse", "direct", "carbon", "electricity_pricing")
 PRICES = tuple(f"electricity_pricing{suffix}" for suffix in ("", "_predicted_1", "_predicted_2", "_predicted_3"))
 
 
@@ -24,7 +27,7 @@ class Features(nn.Module):
 
     ============  =========  ==========================================================================
     observations  (B, H, O)  CityLearn's lists, padded with 0
-    returns       (B, H, F)  normalised columns without those of devices; hour and month on a circle and
+    returns       (B, H, F)  normalised columns without those of devices and of the air; hour and month on a circle and
                              weekend in place of their labels; price now minus its 6, 12 and 24 h
                              forecasts; `Household.SEEN` of the device in each slot
     ============  =========  ==========================================================================
@@ -53,7 +56,7 @@ class Features(nn.Module):
         self.household = household
         self.clock = all("hour" in home and "month" in home and "day_type" in home for home in names)
         self.prices = all(price in home for home in names for price in PRICES)
-        left_out = (DEVICES if household else ()) + (CLOCK if self.clock else ())
+        left_out = (*UNREAD, *(DEVICES if household else ()), *(CLOCK if self.clock else ()))
         own = list(dict.fromkeys(name for home in names for name in home if not name.startswith(left_out)))
         columns = torch.stack([column_table(names, name) for name in own], 1)
         self.register_buffer("own_columns", columns.clamp_min(0), persistent=False)
@@ -76,7 +79,7 @@ class Features(nn.Module):
             self.register_buffer("price_columns", prices, persistent=False)
             labels = [row + ["electricity_pricing_fall"] * 3 for row in labels]
         if household is not None:
-            held = household.guarded.tolist()
+            held = household.devices.tolist()
             for home, row in enumerate(labels):
                 row += [what if device else "" for device in held[home] for what in household.SEEN]
         self.size = len(labels[0])
@@ -94,7 +97,7 @@ class Features(nn.Module):
         return self.look(observations)[0]
 
     def look(self, observations: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The features; the devices' habits and the guard's least actions, both (B, H, S), where there is a household."""
+        """The features; where there is a household its habits and the guard's least actions too, both (B, H, S)."""
         batch = len(observations)
         # Gradients pass through what the home's own actions change (net, SOC); for the rest there is nothing to pass.
         still = observations.detach()
@@ -123,16 +126,26 @@ class Actors(nn.Module):
 
     ========  =========  =====================================
     inputs    (B, H, F)
-    returns   (B, H, S)  actions within their bounds, 0 where a home has no such slot
+    returns   (B, H, S)  actions within their bounds, or, with habits, what to add to them: as much
+                         as the bounds allow, in either direction; 0 where a home has no such slot
               (B, H, S)  multiples of the household's habit, near 1 at first
     ========  =========  =====================================
     """
 
+    low: Tensor
+    high: Tensor
     middle: Tensor
     reach: Tensor
 
     def __init__(
-        self, inputs: int, hidden: int, shared: bool, action_mask: Tensor, action_low: Tensor, action_high: Tensor
+        self,
+        inputs: int,
+        hidden: int,
+        shared: bool,
+        action_mask: Tensor,
+        action_low: Tensor,
+        action_high: Tensor,
+        habits: bool,
     ):
         super().__init__()
         homes, slots = action_mask.shape
@@ -146,8 +159,13 @@ class Actors(nn.Module):
             bound = bound * 0.1 if out == 2 * slots else bound
             self.weights.append(torch.empty(copies, into, out).uniform_(-bound, bound))
             self.biases.append(torch.zeros(copies, 1, out))
-        self.register_buffer("middle", ((action_high + action_low) / 2 * action_mask).float(), persistent=False)
-        self.register_buffer("reach", ((action_high - action_low) / 2 * action_mask).float(), persistent=False)
+        self.register_buffer("low", (action_low * action_mask).float(), persistent=False)
+        self.register_buffer("high", (action_high * action_mask).float(), persistent=False)
+        middle, reach = (self.high + self.low) / 2, (self.high - self.low) / 2
+        if habits:
+            middle, reach = torch.zeros_like(middle), torch.maximum(self.low.abs(), self.high.abs())
+        self.register_buffer("middle", middle, persistent=False)
+        self.register_buffer("reach", reach, persistent=False)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
@@ -205,9 +223,9 @@ class Policy(nn.Module):
             wanted, multiples = self.actors(inputs)
         wanted = wanted if noise is None else wanted + noise
         actions = self.within(wanted + multiples * habit if self.habits else wanted)
-        if self.guard:
+        if self.guard and least is not None:
             actions = _raised(actions, least, self.guard_leak)
-        if self.habits:  # the battery last, since it knows what the other devices do
+        if self.habits and self.household is not None:  # the battery last: it knows what the other devices do
             battery = self.household.battery
             cover = self.household.cover(observations, actions).unsqueeze(2)
             actions = torch.where(battery > 0, self.within(wanted + multiples * cover), actions)
@@ -215,8 +233,7 @@ class Policy(nn.Module):
 
     def within(self, actions: Tensor) -> Tensor:
         """The nearest actions within the bounds."""
-        low, high = self.actors.middle - self.actors.reach, self.actors.middle + self.actors.reach
-        return torch.minimum(torch.maximum(actions, low), high)
+        return torch.minimum(torch.maximum(actions, self.actors.low), self.actors.high)
 
 
 def _raised(actions: Tensor, least: Tensor, leak: float) -> Tensor:

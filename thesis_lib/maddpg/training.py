@@ -61,10 +61,12 @@ class TrainConfig(MADDPGConfig):
     guard_leak: float = Field(ge=0, le=1)  # share of the gradient that passes where the guard has raised an action
     guard_spare_steps: int = Field(ge=0)  # plan for departures this many hours before the disclosed one
     guard_tolerance: float = Field(ge=0, lt=1)  # SOC below the required one that the guard accepts
+    v2g: bool  # cars may discharge
+    replicate: int = Field(ge=0)  # homes of the community, the first ones or copies; 0: those of the data set
+    observation_noise: float = Field(ge=0)  # at evaluation: of the meters, in standard deviations of what they read
+    observation_missing: float = Field(ge=0, le=1)  # at evaluation: share of hours in which readings do not arrive
     augment: bool  # train on days, homes, weather and prices put together anew, all from train rows
     swap_share: float = Field(ge=0, le=1)  # augment: share of homes that get another home's load or PV
-    shift_months: int = Field(ge=0)  # augment: a series may come from train days so many months away
-    blend: float = Field(ge=0, le=1)  # augment: largest share of a second day in weather and PV, prices and carbon
     reward: Literal["team", "individual"]  # of the district, or of each home on its own net
     weights: dict[str, float]  # of the reward's terms; validation and results keep the protocol's
     reward_offset: float  # added to each hour's reward: near minus its mean, the critic's values stay near 0
@@ -144,8 +146,6 @@ class CommunityWorld:
         reference: Controller,
         augment: bool = True,
         swap_share: float = 0.25,
-        shift_months: int = 0,
-        blend: float = 0.0,
         reward_offset: float = 0.0,
     reward: Literal["team", "individual"] = "team",
         weights: Mapping[str, float] = WEIGHTS,
@@ -153,8 +153,7 @@ class CommunityWorld:
     ):
         """``reference``: business as usual, whose terms scale the reward; ``tolerance``: SOC a departure may lack."""
         self.community, self.augment, self.swap_share, self.tolerance = community, augment, swap_share, tolerance
-        self.blend = blend
-        self.shift_months, self.reward_offset = shift_months, reward_offset
+        self.reward_offset = reward_offset
         self.reward, self.weights = reward, dict(weights)
         self.fingerprint, self.observation_names = community.fingerprint, community.observation_names
         self.action_mask, self.device = community.action_mask, community.device
@@ -209,31 +208,27 @@ class CommunityWorld:
         ahead = torch.arange(hours + 1).unsqueeze(1)
         channels: dict[str, Any] = {}
         if self.augment:
-            hour = (start - first[block]) % 24
-            days = (room - 1 - hour.unsqueeze(1)).div(24, rounding_mode="floor") + 1  # (B, blocks) that hold the window
+            low = -((start - first[block]) // 24)
+            high = (first[block] + room[block] - 1 - start) // 24
 
-            def shifted(width: int) -> Tensor:  # (hours + 1, B, width) rows: the same hours of another day nearby
-                months = torch.randint(-self.shift_months, self.shift_months + 1, (batch, width), generator=generator)
-                other = (block.unsqueeze(1) + months) % len(first)
-                other = torch.where(days.gather(1, other) > 0, other, block.unsqueeze(1))
-                count = days.gather(1, other)
-                day = (torch.rand(batch, width, generator=generator) * count).long().minimum(count - 1)
-                return ahead.unsqueeze(2) + (first[other] + hour.unsqueeze(1) + 24 * day)
+            def shifted(width: int) -> Tensor:  # (hours + 1, B, width) rows, whole days away within the block
+                days = torch.rand(batch, width, generator=generator) * (high - low + 1).unsqueeze(1)
+                days = low.unsqueeze(1) + days.long().minimum((high - low).unsqueeze(1))
+                return (ahead + start).unsqueeze(2) + 24 * days
 
             def swapped() -> Tensor:  # (1, B, H) the home whose series a home gets
                 other = torch.randint(c.homes, (batch, c.homes), generator=generator)
                 swap = torch.rand(batch, c.homes, generator=generator) < self.swap_share
                 return torch.where(swap, other, torch.arange(c.homes)).unsqueeze(0)
 
-            sun, sun_too = shifted(1), shifted(1)  # weather and PV belong together
-            market, market_too = shifted(1), shifted(1)
+            sun = shifted(1)  # weather and PV belong together
             chargers = shifted(c.chargers) if self.one_car_each else shifted(1).expand(-1, -1, c.chargers)
             cars = chargers[..., self.car_charger] if c.chargers else shifted(c.cars)
             channels = {
                 "load": (shifted(c.homes), swapped()),
                 "pv": (sun.expand(-1, -1, c.homes), swapped()),
                 "weather": sun.expand(-1, -1, c.widths[FLOATS.index("weather")]),
-                "market": market.expand(-1, -1, c.widths[FLOATS.index("market")]),
+                "market": shifted(1).expand(-1, -1, c.widths[FLOATS.index("market")]),
                 **dict.fromkeys(
                     ("connected", "departure", "required_soc", "incoming", "arrival", "arrival_soc", "car"), chargers
                 ),
@@ -244,8 +239,6 @@ class CommunityWorld:
             pair = isinstance(where, tuple)
             channels[name] = tuple(part.to(self.device) for part in where) if pair else where.to(self.device)
         rows = c.read((ahead + start).to(self.device), **channels)
-        if self.augment and self.blend:
-            rows = self._blended(rows, batch, sun_too, market_too, generator)
         window = [Rows(*hour) for hour in zip(*(field.unbind(0) for field in rows), strict=True)]
         battery = torch.rand(batch, c.homes, generator=generator).to(c.device, c.dtype)
         cars_soc = torch.rand(batch, c.cars, generator=generator).to(c.device, c.dtype)
@@ -259,21 +252,6 @@ class CommunityWorld:
         cars_soc = (state.soc[:, c.homes :] + lift).clamp(max=1.0)
         soc = torch.cat([state.soc[:, : c.homes], cars_soc], 1)
         return state._replace(soc=soc, soc_before=soc), window
-
-    def _blended(self, rows: Rows, batch: int, sun: Tensor, market: Tensor, generator: torch.Generator) -> Rows:
-        """Rows with part of a second day's weather and PV, and of another's prices and carbon: days that never were."""
-        c = self.community
-        share = (self.blend * torch.rand(2, batch, 1, generator=generator)).to(rows.load)
-        wide = {name: c.widths[FLOATS.index(name)] for name in ("weather", "market")}
-        other = c.read(
-            sun[..., 0].to(self.device),
-            market=market.expand(-1, -1, wide["market"]).to(self.device),
-        )
-        return rows._replace(
-            pv=torch.lerp(rows.pv, other.pv, share[0]),
-            weather=torch.lerp(rows.weather, other.weather, share[0]),
-            market=torch.lerp(rows.market, other.market, share[1]),
-        )
 
     def observe(self, state: State, hour: Rows) -> Tensor:
         """See `TrainingWorld`."""
@@ -387,11 +365,12 @@ def build_policy(
 ) -> Policy:
     """The policy of a world, with fresh weights; ``mean`` and ``deviation`` (H, O) normalise its observations."""
     features = Features(world.observation_names, mean, deviation, household)
-    names, bounds = world.observation_names, (x.float().cpu() for x in (world.action_low, world.action_high))
+    names, low, high = world.observation_names, world.action_low.float().cpu(), world.action_high.float().cpu()
+    if not config.v2g and household is not None:
+        low = torch.where(household.devices.cpu(), low.clamp_min(0), low)
     heard = coordination(config.coordination, names, features.size, mean, features.scale)
-    actors = Actors(
-        features.size + heard.extra, config.actor_units, config.shared_actors, world.action_mask.cpu(), *bounds
-    )
+    inputs, mask = features.size + heard.extra, world.action_mask.cpu()
+    actors = Actors(inputs, config.actor_units, config.shared_actors, mask, low, high, config.habits)
     return Policy(
         features,
         heard,
@@ -473,17 +452,19 @@ class _Run:
         state, window = world.draw(config.copies, config.collect_hours, self.generator)
         noise = Noise(config.noise, config.noise_scale, (config.copies, *world.action_mask.shape), config.noise_theta)
         observations = world.observe(state, window[0])
-        open_returns: deque[list[Tensor]] = deque()  # observations, actions and reward so far of the last hours
+        unfinished: deque[Batch] = deque()  # of the last hours, with the rewards so far
         for hour, following in zip(window[:-1], window[1:], strict=True):
             with torch.no_grad():
                 actions = self.algorithm.policy(observations, noise.sample(self.generator).to(observations))
                 state, reward = world.step(state, actions, hour)
                 after = world.observe(state, following)
-                for age, earlier in enumerate(reversed(open_returns), start=1):
-                    earlier[2] = earlier[2] + config.discount**age * reward
-                open_returns.append([observations, actions, reward])
-                if len(open_returns) == config.return_hours:
-                    self.replay.add(Batch(*open_returns.popleft(), after))
+                unfinished = deque(
+                    past._replace(reward=past.reward + config.discount ** (len(unfinished) - place) * reward)
+                    for place, past in enumerate(unfinished)
+                )
+                unfinished.append(Batch(observations, actions, reward, after))
+                if len(unfinished) == config.return_hours:
+                    self.replay.add(unfinished.popleft()._replace(following=after))
                 observations = after
             if self.replay.size < config.warmup_hours * config.copies:
                 continue
@@ -588,8 +569,6 @@ def train(
             reference,
             config.augment,
             config.swap_share,
-            config.shift_months,
-            config.blend,
             config.reward_offset,
             config.reward,
             config.weights,
