@@ -24,7 +24,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis test test-fast test-slow lint sync lab benchmark lock clean
+.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync lab benchmark lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -46,6 +46,9 @@ quick: $(STAMP)  ## data, training and comparison in minutes: results/quick, fig
 
 thesis: $(STAMP)  ## the thesis' own run: results/thesis, figures/thesis (hours; resumes where it stopped)
 	$(SNAKEMAKE) --config profile=thesis
+
+ablations: $(STAMP)  ## one question at a time, five seeds each: results/ablations, figures/ablations (hours; resumes)
+	$(SNAKEMAKE) ablations --config profile=ablations
 
 test: $(STAMP)  ## every test, and every notebook at mock size
 	$(PYTEST) $(if $(NOTEBOOKS),$(NBMAKE) $(NOTEBOOKS)) tests

@@ -53,38 +53,32 @@ def reference(homes=0):
     return rows(evaluation.REFERENCE, evaluation.variant_of(homes), 0)
 
 
-def unless_made_from(recipe, file):
-    """Nothing to wait for if the rows are of this recipe; else the profile, and the rows count as older than it."""
-    if evaluation.recorded_recipe(Path(file).parent) == recipe:
-        return []
-    if Path(file).is_file():
-        os.utime(file, (1, 1))
-    return [SETTINGS]
-
-
-def homes_of(run):
-    return 0 if run.variant == "default" else int(run.variant.removeprefix("homes_"))
-
-
-def of_controller(run):
-    homes = homes_of(run)
-    settings = evaluation.settings_of(run.controller, int(run.seed))
-    recipe = evaluation.recipe_of(run.controller, int(run.seed), DATA, CONFIG.engines, settings, homes=homes)
-    before = [] if run.controller == evaluation.REFERENCE else [ancient(reference(homes))]
-    return before + unless_made_from(recipe, rows(run.controller, run.variant, run.seed))
-
-
-def of_learner(run):
-    before = [ancient(reference(learner.homes_of(CONFIG, run.variant)))]
-    if (shared := learner.trained_as(CONFIG, run.variant)) != run.variant:
-        before.append(ancient(rows(learner.CONTROLLER, shared, run.seed)))
-    recipe = learner.recipe(CONFIG, run.variant, int(run.seed), DATA)
-    return before + unless_made_from(recipe, rows(learner.CONTROLLER, run.variant, run.seed))
+def waits(controller, variant, seed):
+    """What has to be there before a run: of any age if today's recipe made its rows, else newer than they are."""
+    if controller == learner.CONTROLLER:
+        recipe = learner.recipe(CONFIG, variant, int(seed), DATA)
+        before = [reference(learner.homes_of(CONFIG, variant))]
+        if (shared := learner.trained_as(CONFIG, variant)) != variant:
+            before.append(rows(controller, shared, seed))
+    else:
+        homes = 0 if variant == "default" else int(variant.removeprefix("homes_"))
+        settings = evaluation.settings_of(controller, int(seed))
+        recipe = evaluation.recipe_of(controller, int(seed), DATA, CONFIG.engines, settings, homes=homes)
+        before = [] if controller == evaluation.REFERENCE else [reference(homes)]
+    file = Path(rows(controller, variant, seed))
+    if evaluation.recorded_recipe(file.parent) == recipe:
+        return [ancient(name) for name in before]
+    if file.is_file():
+        os.utime(file, (1, 1))  # older than the profile
+    return [*before, SETTINGS]
 
 
 OF_LEARNER = rows(learner.CONTROLLER, "{variant}", "{seed}")
-RULES = [rows(name, "default", seed) for name in CONFIG.controllers for seed in (CONFIG.seeds if name == "random" else [0])]
-TRAINED = [rows(learner.CONTROLLER, variant, seed) for variant in CONFIG.variants for seed in CONFIG.seeds]
+RULES = [(name, "default", seed) for name in CONFIG.controllers for seed in (CONFIG.seeds if name == "random" else [0])]
+SIZES = sorted({learner.homes_of(CONFIG, variant) for variant in CONFIG.variants} - {0})
+TRAINED = [(learner.CONTROLLER, variant, seed) for variant in CONFIG.variants for seed in CONFIG.seeds]
+for run in [*RULES, *((evaluation.REFERENCE, evaluation.variant_of(homes), 0) for homes in SIZES), *TRAINED]:
+    waits(*run)  # all of them, before Snakemake looks at the time of any
 SHOWN = [f"{RESULTS}/reports/02_training_{variant}_seed_{CONFIG.seeds[0]}.html" for variant in CONFIG.variants]
 
 wildcard_constraints:
@@ -111,11 +105,11 @@ rule data_exploration:
 # Notebook 03 finds these rows; a rule of their own, so that they are rolled while others train.
 rule controller:
     input:
-        of_controller
+        lambda run: waits(run.controller, run.variant, run.seed)
     output:
         update(ROWS)
     params:
-        homes=homes_of
+        homes=lambda run: run.variant.removeprefix("homes_").replace("default", "0")
     wildcard_constraints:
         variant=r"default|homes_\d+"
     shell:
@@ -123,7 +117,7 @@ rule controller:
 
 rule learner:
     input:
-        of_learner
+        lambda run: waits(learner.CONTROLLER, run.variant, run.seed)
     output:
         update(OF_LEARNER)
     threads: CONFIG.threads
@@ -144,7 +138,7 @@ rule training:
 
 rule baselines:
     input:
-        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, RULES, TRAINED
+        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, [rows(*run) for run in RULES + TRAINED]
     output:
         update(f"{RESULTS}/reports/03_baselines.html"),
         update(f"{RESULTS}/kpis.csv")
@@ -153,7 +147,8 @@ rule baselines:
 
 rule ablations:
     input:
-        "notebooks/scripts/06_ablations.py", SETTINGS, LIBRARY, reference(), rows("rule", "default", 0), TRAINED
+        "notebooks/scripts/06_ablations.py", SETTINGS, LIBRARY, reference(), rows("rule", "default", 0),
+        [rows(*run) for run in TRAINED]
     output:
         update(f"{RESULTS}/reports/06_ablations.html")
     shell:

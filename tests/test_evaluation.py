@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
         "hourly.csv.gz",
         "kpis.csv",
         "run.json",
+        "weekly.csv",
     ]
     record = json.loads((folder / "run.json").read_text())
     assert record["edition"] == "official" and record["seeds"] == [0] and "evaluation_model" in record["stages"]
@@ -100,9 +102,63 @@ def test_a_killed_run_is_rolled_again(data, elsewhere):
     assert set(evaluation.collect("trial").controller) == {"business_as_usual"}
     run("rule", Counting, data)
     assert Counting.rolled == 2
-    (folder / "run.json").write_text('{"inputs": ')
+    (folder / "run.json").write_text('{"recipe": ')
     run("rule", Counting, data)
     assert Counting.rolled == 3
+
+
+@official
+def test_other_code_is_rolled_again(data, elsewhere, monkeypatch):
+    run("business_as_usual", rules.BusinessAsUsual(), data)
+    Counting.rolled = 0
+    library = elsewhere / "library"
+    shutil.copytree(paths.LIBRARY, library)
+    monkeypatch.setattr(paths, "LIBRARY", library)
+    monkeypatch.setattr(evaluation, "_module", lambda constructor: library / "controllers" / "rules.py")
+    run("rule", Counting, data)
+    assert Counting.rolled == 1
+    (library / "community" / "kpis.py").open("a").write("\n# A remark changes nothing.\n")
+    run("rule", Counting, data)
+    assert Counting.rolled == 1
+    (library / "community" / "kpis.py").open("a").write("\nCHANGE = True\n")
+    with pytest.raises(EvaluationError, match="another window, data or code: evaluate business_as_usual first"):
+        run("rule", Counting, data)
+    run("business_as_usual", rules.BusinessAsUsual(), data)
+    run("rule", Counting, data)
+    assert Counting.rolled == 2
+
+
+def test_weeks_are_over_business_as_usual_of_the_same_week(elsewhere):
+    terms = {"cost": 2.0, "emissions": 3.0, "ramping": 5.0, "daily_peak": 7.0, "import": 11.0}
+    for name, variant, share in (("business_as_usual", "default", 1.0), ("learner", "mine", 0.5)):
+        folder = paths.run("trial", "official", name, variant, 0)
+        folder.mkdir(parents=True)
+        rows = [
+            (engine, week, kpi, value * (week + 1) * (share if kpi == "cost" else 1.0))
+            for engine in ("model", "citylearn")
+            for week in range(12)
+            for kpi, value in terms.items()
+        ]
+        pd.DataFrame(rows, columns=evaluation.WEEKLY).to_csv(folder / "weekly.csv", index=False)
+    weeks = evaluation.read_weekly("trial", "official", "learner", "mine", 0, "model")
+    assert list(weeks["week"]) == list(range(12)) and np.allclose(weeks["value"], 1 - 0.5 * 0.25)
+    with pytest.raises(EvaluationError, match="weekly.csv is missing"):
+        evaluation.read_weekly("trial", "official", "learner", "other", 0, "model")
+
+
+@official
+def test_more_homes_need_the_model_and_their_own_reference(data, elsewhere):
+    with pytest.raises(EvaluationError, match="cannot roll 5 homes"):
+        run("business_as_usual", rules.BusinessAsUsual(), data, ("citylearn",), homes=5)
+    with pytest.raises(EvaluationError, match="has no business_as_usual"):
+        run("rule", rules.SpreadCharging(), data, homes=5)
+    evaluate_controller(
+        "business_as_usual", "homes_5", 0, rules.BusinessAsUsual(), data, "trial", ("model",), end=END, homes=5
+    )
+    rows = run("rule", rules.SpreadCharging(), data, homes=5)
+    assert 0 < rows[(rows.kpi == "composite_vs_bau") & (rows.split == "year")].value.iloc[0] < 2
+    record = json.loads((elsewhere / "results/trial/runs/official/rule/default/seed_0/run.json").read_text())
+    assert record["homes"] == 5
 
 
 @official

@@ -194,6 +194,23 @@ def test_splits_add_up_to_the_year():
         assert sum(value(table, kpi, split) for split in splits.SPLITS) == pytest.approx(value(table, kpi))
 
 
+def test_weeks_add_up_to_their_split():
+    run = tiny(np.random.default_rng(0).normal(1, 1, size=(2, 8759)))
+    whole, weeks = kpis.evaluate(run, owed()), kpis.weekly(run, owed()).set_index(["kpi", "week"]).value
+    assert sorted(weeks.index.unique("kpi")) == sorted(kpis.WEIGHTS) and len(weeks) == 5 * 12
+    for kpi in ("cost", "emissions", "import", "ramping"):
+        assert weeks[kpi].sum() == pytest.approx(value(whole, kpi, "test"))
+    assert weeks["daily_peak"].mean() == pytest.approx(value(whole, "daily_peak", "test"))
+    assert kpis.weekly(run, owed(), "validation").value.sum() != weeks.sum()
+
+
+def test_a_week_that_is_not_whole_is_left_out():
+    start, stop = splits.blocks("test")[0]
+    run = tiny(np.ones((2, stop - start + 24)), start=start - 24)
+    assert list(kpis.weekly(run, owed()).week.unique()) == [0]
+    assert kpis.weekly(tiny(np.ones((2, 72)), start=start), owed()).empty
+
+
 def test_departures_by_hand():
     soc = np.zeros((10, 1))
     soc[3], soc[6], soc[9] = 0.95, 0.94, 0.9

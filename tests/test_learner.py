@@ -136,7 +136,7 @@ def test_a_run_is_trained_once_and_read_ever_after(data, tmp_path: Path, monkeyp
     assert pd.read_csv(folder / "training.csv")["variant"].unique() == ["broadcast"]
 
     checkpoints = paths.checkpoints("test", data.edition, learner.CONTROLLER, "broadcast", 0)
-    weights = (checkpoints / "last.pt").read_bytes()
+    log = (checkpoints / "log.csv").read_bytes()
     shutil.move(checkpoints, tmp_path / "elsewhere")  # a fresh clone has the rows and no checkpoint
     again = learner.learn(config, "broadcast", 0, data, end=48, say=said.append)
     assert trained == [0] and "its rows are there" in said[-1]
@@ -144,7 +144,7 @@ def test_a_run_is_trained_once_and_read_ever_after(data, tmp_path: Path, monkeyp
 
     shutil.move(tmp_path / "elsewhere", checkpoints)
     learner.learn(config, "twin", 0, data, end=48, say=said.append)  # asks for a training that is finished
-    assert (checkpoints / "last.pt").read_bytes() == weights
+    assert (checkpoints / "log.csv").read_bytes() == log
     assert not paths.checkpoints("test", data.edition, learner.CONTROLLER, "twin", 0).exists()
 
     # Another recipe: neither rows nor checkpoint are taken for its own.

@@ -192,10 +192,10 @@ ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
 # %%
 texts = []
 for variant in ablations.FAMILIES["unseen"].variants:
-    if variant not in config.variants or variant not in set(kpis["variant"]):
+    pairs = ((learner.CONTROLLER, variant), (evaluation.REFERENCE, "default"))
+    if not (paths.run(profile, data.edition, *pairs[0], 0) / "flows.csv.gz").is_file():
         continue
     community = Community.from_citylearn(dataset.load(data), dtype=torch.float64)
-    pairs = ((learner.CONTROLLER, variant), (evaluation.REFERENCE, "default"))
     runs = [tables.replay(evaluation.read_flows(profile, data.edition, *pair), community) for pair in pairs]
     blocks = splits.blocks("test") if where["split"] == "test" else [(0, len(runs[0].rows))]
     rows = [row for start, stop in blocks for row in range(start, stop)]
@@ -210,7 +210,7 @@ for variant in ablations.FAMILIES["unseen"].variants:
         f"With {len(trained)} homes to train on, those pay {share['trained']:.3f} of business as usual's bill and the "
         f"homes never seen {share['unseen']:.3f} (seed 0)."
     )
-display(Markdown(" ".join(texts) or "No policy trained on some of the homes only has rows yet."))
+display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some of the homes are there yet."))
 
 # %% [markdown]
 # ## Size
