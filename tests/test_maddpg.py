@@ -10,6 +10,7 @@ from toy_world import ToyWorld
 from thesis_lib.maddpg import device
 from thesis_lib.maddpg.algorithm import MADDPG
 from thesis_lib.maddpg.coordination import LOAD, NET, PV
+from thesis_lib.maddpg.muon import Muon
 from thesis_lib.maddpg.networks import Critic, Policy
 from thesis_lib.maddpg.noise import Noise
 from thesis_lib.maddpg.replay import Batch, Replay
@@ -130,6 +131,71 @@ def test_broadcast_adds_the_two_district_sums_and_nothing_else() -> None:
     assert not torch.allclose(policy(moved)[:, 0], policy(observations)[:, 0])
     with pytest.raises(ValueError, match="broadcast needs every home to observe"):
         make(ToyWorld(), coordination="broadcast")
+
+
+@pytest.mark.parametrize("mode", ["attention", "mean_field"])
+def test_homes_that_communicate_hear_the_others_and_only_so(mode: str) -> None:
+    policy = make(ToyWorld(), coordination=mode).policy
+    observations = torch.randn(2, 3, 2)
+    for home in range(3):
+        moved = observations.clone()
+        moved[:, (home + 1) % 3] += 1.0
+        assert not torch.equal(policy(moved)[:, home], policy(observations)[:, home])
+    own = policy.features(observations)
+    heard = policy.coordination(own, observations)[..., own.shape[2] :]
+    own = own.clone()
+    own[:, 0] += 1.0  # what a home sees itself is not among what it hears
+    if mode == "mean_field":
+        torch.testing.assert_close(policy.coordination(own, observations)[:, 0, own.shape[2] :], heard[:, 0])
+        torch.testing.assert_close(heard[:, 0], policy.features(observations)[:, 1:].mean(1))
+
+
+def test_with_a_critic_for_each_agent_gradients_stay_at_home() -> None:
+    algorithm = make(ToyWorld(), critics="per_agent")
+    features = algorithm.policy.features(torch.randn(5, 3, 2)).requires_grad_()
+    actions = torch.randn(5, 3, 2, requires_grad=True)
+    for own in (True, False):
+        values = algorithm.critic(features, actions, own=own)
+        assert values.shape == (2, 5, 3)
+        for agent in range(3):
+            (gradient,) = torch.autograd.grad(values[0, :, agent].sum(), actions, retain_graph=True)
+            others = [home for home in range(3) if home != agent]
+            assert gradient[:, agent, 0].abs().min() > 0
+            assert bool(gradient[:, others].abs().sum() == 0) is own
+    torch.testing.assert_close(
+        algorithm.critic(features, actions, own=True), algorithm.critic(features, actions, own=False)
+    )
+
+
+def test_rewards_reach_the_critics_they_are_about() -> None:
+    team, each = torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    central, own = make(ToyWorld()), make(ToyWorld(), critics="per_agent")
+    assert torch.equal(central.per_critic(team), team.unsqueeze(1))
+    assert torch.equal(central.per_critic(each), each.mean(1, keepdim=True))
+    assert torch.equal(own.per_critic(each), each) and torch.equal(own.per_critic(team)[:, 2], team)
+
+
+def test_muon_moves_every_home_by_an_orthogonal_step_of_the_same_size() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((5, 40, 16), (5, 16, 40), (5, 16, 6)):
+        gradient = torch.randn(shape, generator=generator) * torch.logspace(-6, 0, 5).view(5, 1, 1)
+        weight = torch.nn.Parameter(torch.zeros(shape))
+        optimiser = Muon([weight], lr=0.1, weight_decay=0.0)
+        weight.grad = gradient
+        optimiser.step()
+        values = torch.linalg.svdvals(weight.detach()) / (0.1 * 0.2 * max(shape[1:]) ** 0.5)
+        assert values.min() > 0.3 and values.max() < 1.3
+        left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+        along = torch.nn.functional.cosine_similarity(-weight.detach().flatten(1), (left @ right).flatten(1))
+        assert along.min() > 0.9
+    bias = torch.nn.Parameter(torch.ones(2, 1, 3))
+    twin = torch.nn.Parameter(torch.ones(2, 1, 3))
+    ours, adam = Muon([bias], lr=0.01, weight_decay=0.5), torch.optim.Adam([twin], lr=0.01)
+    for _ in range(3):
+        bias.grad = twin.grad = torch.randn(2, 1, 3, generator=generator)
+        ours.step()
+        adam.step()
+    torch.testing.assert_close(bias, twin)
 
 
 def test_actions_stay_within_bounds_and_absent_slots_stay_zero() -> None:

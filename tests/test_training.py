@@ -168,7 +168,7 @@ def test_checkpoints_load_with_weights_only_and_say_what_they_are(tmp_path: Path
     train(config(), ToyWorld(), tmp_path, seed=5, say=quiet)
     for name in ("best.pt", "last.pt"):
         content = torch.load(tmp_path / name, weights_only=True)
-        weights = content["policy"] if name == "best.pt" else content["algorithm"]["policy"]
+        weights = content["policy"] if name == "best.pt" else content["algorithm"]["target_policy"]
         assert "features.mean" in weights and content["seed"] == 5 and content["config"] == config().model_dump()
         assert set(content["versions"]) == {"python", "torch", "numpy"}
     assert not list(tmp_path.glob("*.draft"))
@@ -204,7 +204,7 @@ def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(edition: str,
     assert (actions >= community.action_low).all() and (actions <= community.action_high).all()
     assert (actions[:, ~community.action_mask] == 0).all()
     content = read_checkpoint(tmp_path / "last.pt", community.fingerprint)
-    assert torch.equal(policy.policy.features.scale, content["algorithm"]["policy"]["features.scale"])
+    assert torch.equal(policy.policy.features.scale, content["algorithm"]["target_policy"]["features.scale"])
     world = CommunityWorld(community.to(dtype=torch.float32), BusinessAsUsual())
     assert world.validate(policy.policy)["departures_met"] > 0.9
     with pytest.raises(ValueError, match="needs the reference controller"):

@@ -73,7 +73,11 @@ class Rollout(NamedTuple):
 
 
 class MADDPG:
-    """Actors, central twin critic, their targets and optimisers, and what changes them."""
+    """Actors, central twin critic, their targets and optimisers, and what changes them.
+
+    ``target_policy`` is also what is validated and kept: an average of the last policies (Polyak and Juditsky 1992) is
+    better than the last one, at no cost.
+    """
 
     def __init__(self, config: MADDPGConfig, policy: Policy, critic: Critic):
         self.config, self.policy, self.critic = config, policy, critic
@@ -191,9 +195,8 @@ class MADDPG:
             seen, done = (torch.cat(values[:-1]).detach() for values in (rollout.features, rollout.actions))
             critic_loss = self._critic_loss(seen, done, self.rollout_target(rollout).flatten(0, 1))
             losses["critic_loss"] = self._descend(critic_loss, self.critic_optimiser, self.critic)
-        if self.config.rollout_horizon == 0 or self.config.terminal_value:
-            self._follow(self.target_policy, self.policy)
-            self._follow(self.target_critic, self.critic)
+        self._follow(self.target_policy, self.policy)
+        self._follow(self.target_critic, self.critic)
         return losses
 
     def _descend(self, loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module) -> float:

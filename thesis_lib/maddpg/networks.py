@@ -170,12 +170,15 @@ class Actors(nn.Module):
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         batch, homes, width = inputs.shape
-        values = inputs.reshape(1, batch * homes, width) if self.shared else inputs.transpose(0, 1)
+        # The copies run along the last dimension: narrow layers are several times faster so, and so is what follows.
+        values = inputs.permute(1, 2, 0)  # (H, in, B)
+        if self.shared:
+            values = values.transpose(0, 1).reshape(1, width, homes * batch)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            values = torch.baddbmm(bias, values, weight)
+            values = torch.baddbmm(bias.mT, weight.mT, values)
             values = values if layer == last else torch.nn.functional.silu(values)
-        values = values.view(batch, homes, -1) if self.shared else values.transpose(0, 1)
+        values = values.view(-1, homes, batch).permute(2, 1, 0) if self.shared else values.permute(2, 0, 1)
         actions, multiples = values.float().chunk(2, 2)
         return self.middle + self.reach * torch.tanh(actions), 1 + GAIN * multiples
 

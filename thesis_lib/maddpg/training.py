@@ -607,13 +607,13 @@ def train(
 
 
 def _validate(run: _Run, clock: Callable[[], float], best: Path, log: Path, say: Callable[[str], None]) -> None:
-    score = run.world.validate(run.algorithm.policy)
+    score = run.world.validate(run.algorithm.target_policy)
     run.seconds = clock()
     losses = {name: value / run.count for name, value in run.sums.items()}
     run.sums, run.count = {}, 0
     if score["passes"] and score["composite"] < run.best:
         run.best = score["composite"]
-        write_checkpoint(best, run.header() | {"policy": run.algorithm.policy.state_dict()})
+        write_checkpoint(best, run.header() | {"policy": run.algorithm.target_policy.state_dict()})
     row = {"update": run.updates, "seconds": round(run.seconds, 2), **losses, **score}
     fresh = not log.is_file()
     with log.open("a", newline="", encoding="utf-8") as file:
@@ -729,7 +729,7 @@ def load_policy(path: Path | str, community: Community, device: Literal["auto"] 
     content = read_checkpoint(path, community.fingerprint)
     target = devices.resolve(device).torch
     config = TrainConfig(**content["config"])
-    weights = content["policy"] if "policy" in content else content["algorithm"]["policy"]
+    weights = content["policy"] if "policy" in content else content["algorithm"]["target_policy"]
     household = household_of(community, **content["guard_settings"])
     mean = weights["features.mean"].cpu()
     policy = build_policy(config, community, household, mean, torch.ones_like(mean))
