@@ -975,7 +975,7 @@ def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> str:
         texts.append(
             labels.t(
                 "caption.home_spread",
-                controller=labels.controller(*pair),  # type: ignore[misc]
+                controller=labels.controller(*pair),
                 low=labels.percent(row[low] / 100, 0, sign=True),
                 low_home=_home_number(low),
                 high=labels.percent(row[high] / 100, 0, sign=True),
