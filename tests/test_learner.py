@@ -108,7 +108,6 @@ def test_variants_that_only_see_differently_share_a_training() -> None:
     assert learner.trained_as(config, "headline") == "broadcast" and learner.trained_as(config, "none") == "none"
     noisy = config.model_copy(
         update={
-            "train": config.train | {"observation_noise": 0.0, "observation_missing": 0.0},
             "variants": {"headline": {}, "noisy": {"observation_noise": 0.1}, "lossy": {"observation_missing": 0.1}},
         }
     )
@@ -151,6 +150,13 @@ def test_a_run_is_trained_once_and_read_ever_after(data, tmp_path: Path, monkeyp
     learner.learn(config, "broadcast", 0, data, overrides={"updates": 1}, end=48, say=said.append)
     assert any("training starts anew" in line for line in said)
     assert json.loads((folder / "run.json").read_text())["training"]["updates"] == 1
+
+
+def test_a_training_without_time_for_an_update_is_told(data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("test", engines=["model"])
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    with pytest.raises(evaluation.EvaluationError, match="raise train.minutes"):
+        learner.learn(config, "broadcast", 0, data, overrides={"minutes": 1e-9}, end=48, say=lambda line: None)
 
 
 def test_the_command_tells_what_it_cannot_do_in_one_line(capsys: pytest.CaptureFixture) -> None:

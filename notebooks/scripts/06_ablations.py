@@ -201,7 +201,7 @@ if len(size):
         )
 absent = ablations.missing(kpis, ablations.SIZES, seeds, **where)
 if absent:
-    display(Markdown(f"**Not trained yet:** {ablations.told(absent)}."))
+    display(Markdown(f"**No rows yet:** {ablations.told(absent)}."))
 
 # %% [markdown]
 # ## What follows

@@ -477,7 +477,7 @@ def publish(
         display(Markdown("\n".join(f"- {text}" for text in sentences(table, family))))
     gaps = missing(kpis, names, seeds, **where)
     if gaps:
-        display(Markdown(f"**Not trained yet:** {told(gaps)}."))
+        display(Markdown(f"**No rows yet:** {told(gaps)}."))
 
 
 def told(gaps: dict[str, list[int]]) -> str:

@@ -69,6 +69,7 @@ def learn(
 
     Raises:
         ConfigError: no such variant.
+        EvaluationError: the time of the training was over before its first update.
         CheckpointError, DeviceError, SystemExit: as `train`.
         OSError: results cannot be written.
     """
@@ -107,6 +108,9 @@ def learn(
             reference=CONTROLLERS[REFERENCE](),
             say=say,
         )
+    if not (checkpoints / "log.csv").is_file():
+        budget = f"the {train_config.minutes:g} minutes of its budget"
+        raise EvaluationError(f"{variant}, seed {seed}: no update came to its end in {budget}; raise train.minutes")
     log = pd.read_csv(checkpoints / "log.csv").assign(controller=CONTROLLER, variant=variant, seed=seed)
     write_csv_atomic(folder / "training.csv", log)
     weights = checkpoints / ("best.pt" if (checkpoints / "best.pt").is_file() else "last.pt")
@@ -166,7 +170,7 @@ def code() -> list[Path]:
 
 def homes_of(config: Config, variant: str) -> int:
     """How many replicated homes a variant lives in; 0 for the data set's own."""
-    return config.train_for(variant).get("replicate", 0)
+    return config.train_for(variant)["replicate"]
 
 
 def trained_as(config: Config, variant: str) -> str:
@@ -196,7 +200,7 @@ def _forget_another(checkpoints: Path, made_from: str, say: Callable[[str], None
 
 def _seen_through(policy: Any, settings: Mapping[str, Any], seed: int) -> Controller:
     """The policy behind the meters that the settings give it."""
-    noise, missing = (settings.get(key, 0.0) for key in AFTERWARDS)
+    noise, missing = (settings[key] for key in AFTERWARDS)
     if not noise and not missing:
         return policy
     scale = policy.policy.features.scale.cpu()
@@ -236,9 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(config.threads)
         data = datasets.find(given.edition or config.edition)
         label = f"{given.variant}, seed {given.seed}"
-        learn(
-            config, given.variant, given.seed, data, say=lambda line: print(f"[{label}] {line}", flush=True)
-        )
+        learn(config, given.variant, given.seed, data, say=lambda line: print(f"[{label}] {line}", flush=True))
     except (ConfigError, DatasetError, EvaluationError, CheckpointError, devices.DeviceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
