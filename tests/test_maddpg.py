@@ -9,7 +9,8 @@ from toy_world import ToyWorld
 
 from thesis_lib.maddpg import device
 from thesis_lib.maddpg.algorithm import MADDPG
-from thesis_lib.maddpg.networks import LOAD, NET, PV, Critic, Policy
+from thesis_lib.maddpg.coordination import LOAD, NET, PV
+from thesis_lib.maddpg.networks import Critic, Policy
 from thesis_lib.maddpg.noise import Noise
 from thesis_lib.maddpg.replay import Batch, Replay
 from thesis_lib.maddpg.training import build_policy
@@ -28,7 +29,8 @@ def make(world: ToyWorld, **overrides: object) -> MADDPG:
     settings = config(**overrides)
     width = len(world.observation_names[0])
     policy = build_policy(settings, world, None, torch.zeros(world.homes, width), torch.ones(world.homes, width))
-    critic = Critic(policy.features.critic_columns, world.action_mask, settings.critic_units)
+    agents = world.homes if settings.critics == "per_agent" else 1
+    critic = Critic(policy.features.critic_columns, world.action_mask, settings.critic_units, agents)
     return MADDPG(settings, policy, critic)
 
 
@@ -88,7 +90,7 @@ def test_the_rollout_loss_is_the_discounted_sum_and_its_tail() -> None:
         stand, reward = world.step(stand, algorithm.policy(world.observe(stand, None)), None)
         total = total + 0.9**hour * reward
     actions, features = algorithm.policy.decide(world.observe(stand, None))
-    total = total + 0.9**3 * algorithm.critic(features, actions)[0]
+    total = total + 0.9**3 * algorithm.critic(features, actions)[0, :, 0]
     loss = algorithm.rollout_actor_loss(algorithm.rollout(world, state, window))
     torch.testing.assert_close(loss, -total.mean() / 3)
 
@@ -99,8 +101,8 @@ def test_the_replay_target_takes_the_lower_twin() -> None:
     batch = some_batch(algorithm, world)
     actions, features = algorithm.target_policy.decide(batch.following)
     twins = algorithm.target_critic(features, actions)
-    assert twins.shape == (2, 16) and not torch.equal(twins[0], twins[1])
-    torch.testing.assert_close(algorithm.replay_target(batch), batch.reward + 0.9 * twins.min(0).values)
+    assert twins.shape == (2, 16, 1) and not torch.equal(twins[0], twins[1])
+    torch.testing.assert_close(algorithm.replay_target(batch), batch.reward.unsqueeze(1) + 0.9 * twins.min(0).values)
 
 
 @pytest.mark.parametrize("shared", [False, True])

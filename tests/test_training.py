@@ -11,6 +11,7 @@ import torch
 from conftest import model
 from toy_world import ToyWorld
 
+from thesis_lib.community.kpis import WEIGHTS
 from thesis_lib.community.observations import Observer
 from thesis_lib.community.splits import blocks, split_of_rows
 from thesis_lib.controllers.rules import BusinessAsUsual
@@ -26,12 +27,15 @@ from thesis_lib.maddpg.training import (
 )
 
 SETTINGS = {
-    "rollout_horizon": 8, "terminal_value": True, "discount": 0.9, "coordination": "none", "shared_actors": False,
-    "actor_units": 16, "critic_units": 32, "actor_rate": 5e-3, "critic_rate": 5e-3, "target_rate": 0.02,
-    "gradient_clip": 10.0, "mixed_precision": False, "compile": False, "updates": 8, "minutes": 5.0, "batch": 32,
-    "final_rate": 0.02, "validate_every": 4, "guard": False, "guard_spare_steps": 0, "guard_tolerance": 0.0,
-    "augment": False, "swap_share": 0.0, "reward_offset": 0.0, "replay_capacity": 2000, "copies": 8, "collect_hours": 4,
-    "updates_per_hour": 1, "warmup_hours": 4, "noise": "ou", "noise_scale": 0.3, "noise_theta": 0.5,
+    "rollout_horizon": 8, "terminal_value": True, "discount": 0.9, "return_hours": 1, "coordination": "none",
+    "shared_actors": False, "critics": "central", "actor_units": 16, "critic_units": 32, "actor_optimiser": "adam",
+    "actor_rate": 5e-3, "weight_decay": 0.0, "critic_rate": 5e-3, "target_rate": 0.02, "gradient_clip": 10.0,
+    "mixed_precision": False, "compile": False, "updates": 8, "minutes": 5.0, "batch": 32, "final_rate": 0.02,
+    "validate_every": 4, "habits": False, "guard": False, "guard_leak": 0.2, "guard_spare_steps": 0,
+    "guard_tolerance": 0.0, "v2g": True, "replicate": 0, "observation_noise": 0.0, "observation_missing": 0.0,
+    "augment": False, "swap_share": 0.0, "reward": "team", "weights": WEIGHTS, "reward_offset": 0.0,
+    "replay_capacity": 2000, "copies": 8, "collect_hours": 4, "updates_per_hour": 1, "warmup_hours": 4,
+    "critic_warmup": 0, "noise": "ou", "noise_scale": 0.3, "noise_theta": 0.5,
 }  # fmt: skip
 ROLLED, REPLAYED = {}, {"rollout_horizon": 0}
 
@@ -57,14 +61,14 @@ def score(folder: Path) -> float:
     "overrides",
     [
         {"updates": 200, "rollout_horizon": 12, "terminal_value": False},
-        {"updates": 800, "rollout_horizon": 2, "actor_rate": 2e-3, "critic_rate": 2e-2, "target_rate": 0.05},
-        {"updates": 2500, "rollout_horizon": 0, "target_rate": 0.05, "critic_units": 32},
+        {"updates": 1600, "rollout_horizon": 2, "actor_rate": 2e-3, "critic_rate": 1e-2, "target_rate": 0.05},
+        {"updates": 5000, "rollout_horizon": 0, "target_rate": 0.05, "critic_units": 32},
     ],
     ids=["K=12", "K=2 and its tail", "K=0"],
 )
 def test_the_toy_is_learned_to_within_two_percent_of_its_optimum(tmp_path: Path, overrides: dict) -> None:
     settings = config(**{"batch": 128, "critic_units": 64, "validate_every": 100, **overrides})
-    folder = train(settings, ToyWorld(), tmp_path, seed=1, say=quiet)
+    folder = train(settings, ToyWorld(), tmp_path, seed=2, say=quiet)
     assert 1.0 - 1e-3 <= score(folder) <= 1.02
 
 
@@ -233,9 +237,9 @@ def test_a_home_of_the_real_community_decides_alone() -> None:
     community = model("official", torch.float32)
     world = CommunityWorld(community, BusinessAsUsual())
     settings = config(**{**SMALL, "coordination": "none"})
-    guard = world.make_guard(world.guard_settings(settings))
+    household = world.make_household(world.guard_settings(settings))
     shape = (community.homes, max(map(len, community.observation_names)))
-    policy = build_policy(settings, world, guard, torch.zeros(shape), torch.ones(shape))
+    policy = build_policy(settings, world, household, torch.zeros(shape), torch.ones(shape))
     state, window = world.draw(16, 3, torch.Generator().manual_seed(0))
     observations = world.observe(state, window[0])
     moved = observations + torch.rand_like(observations)

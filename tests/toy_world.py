@@ -40,7 +40,7 @@ class ToyWorld:
     def guard_settings(self, config: object) -> dict:
         return {}
 
-    def make_guard(self, settings: dict) -> None:
+    def make_household(self, settings: dict) -> None:
         return None
 
     def draw(self, batch: int, hours: int, generator: torch.Generator) -> tuple[Tensor, list[None]]:

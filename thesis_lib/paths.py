@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = Path(__file__).resolve().parent
 
 
 def _checked(name: str) -> str:

@@ -6,6 +6,8 @@ same folder, then renamed over the old one, so that a reader sees the old file o
 
 from __future__ import annotations
 
+import ast
+import functools
 import gzip
 import hashlib
 import importlib.metadata
@@ -14,7 +16,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +144,53 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def recipe(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
+    """Digest of what a result is made from: settings, and the code it depends on.
+
+    Results with the recipe of today need not be made again, whatever their files' times say: git gives all files the
+    time of the checkout. Python counts by its syntax tree without docstrings and comments, so that prose is no
+    reason to train again; any other file counts byte by byte.
+
+    Args:
+        settings: what JSON can hold; the order of keys does not matter.
+        files: files of this package.
+
+    Returns:
+        SHA-256, in hexadecimal.
+
+    Raises:
+        OSError: a file cannot be read.
+        SyntaxError: a file is no Python.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode())
+    for file in sorted(set(files)):
+        digest.update(f"{file.relative_to(paths.LIBRARY).as_posix()} {_code(file, file.stat().st_mtime_ns)}".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _code(file: Path, modified: int) -> str:
+    """Digest of one file as ``recipe`` counts it; ``modified`` is only there to be part of the cache's key."""
+    if file.suffix != ".py":
+        return sha256(file)
+    return hashlib.sha256(repr(_structure(ast.parse(file.read_bytes()))).encode()).hexdigest()
+
+
+def _structure(node: Any) -> Any:
+    """A syntax tree as plain lists, docstrings and empty fields left out.
+
+    ``ast.dump`` would give another text with another version of Python, which adds fields that stay empty.
+    """
+    if isinstance(node, list):
+        return [_structure(part) for part in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        fields["body"] = node.body[ast.get_docstring(node, clean=False) is not None :]
+    return [type(node).__name__, *((name, _structure(part)) for name, part in fields.items() if part not in (None, []))]
 
 
 class Stopwatch:

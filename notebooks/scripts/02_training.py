@@ -7,8 +7,8 @@
 #
 # This notebook trains one seed of one variant and follows it to the end: the idea, the settings, the community,
 # the policy and its guard, the critic, the loop, the learning curve, the verdict on weeks it never saw, first in
-# the fast model and then in CityLearn itself, and a day of its life. Run again, it continues from its checkpoint;
-# a run that had finished is only read.
+# the fast model and then in CityLearn itself, and a day of its life. A run that was stopped continues from its
+# checkpoint; one whose rows are there, made by the same settings, data and code, is only read.
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "updates": 2}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
@@ -26,15 +26,13 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, figures, labels, tables
+from thesis_lib.analysis import evaluation, figures, labels, learner, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.kpis import WEIGHTS, Service
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
-from thesis_lib.controllers import CONTROLLERS
-from thesis_lib.maddpg.device import resolve
-from thesis_lib.maddpg.training import TrainConfig, load_policy, train
-from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_atomic
+from thesis_lib.maddpg.training import TrainConfig
+from thesis_lib.provenance import ensure_writable
 
 config = load_config(profile)
 labels.use(language or config.language)
@@ -42,9 +40,8 @@ figures.use_style()
 keep = profile if seed == 0 else None  # figures and tables of other seeds are shown here, not kept
 torch.set_num_threads(config.threads)
 data = dataset.find(edition)
-controller = "cooperative_maddpg"
+controller = learner.CONTROLLER
 end = hours or None
-watch = Stopwatch()
 ensure_writable(paths.results(profile))
 print(f"profile {profile}, {data.edition} edition, variant {variant}, seed {seed}")
 if hours:
@@ -79,12 +76,8 @@ if hours:
 # table shows what is in force for this variant.
 
 # %%
-settings = config.train_for(variant)
-if updates:
-    settings = settings | {"updates": updates}
-if minutes:
-    settings = settings | {"minutes": minutes}
-train_config = TrainConfig(**settings)
+overrides = {key: value for key, value in {"updates": updates, "minutes": minutes}.items() if value}
+train_config = TrainConfig(**(config.train_for(variant) | overrides))
 tables.publish(tables.settings(profile, train_config.model_dump()), f"settings_{variant}", keep)
 
 # %%
@@ -178,17 +171,13 @@ display(
 #
 # Windows are drawn from training rows only, whatever their horizon; with augmentation their days, homes and
 # weather are put together anew. At every validation the policy runs the twelve validation weeks, and `best.pt`
-# is the best one that also serves: at least 99 % of the feasible departures, every appliance cycle.
+# is the best one that also serves: at least 99 % of the feasible departures, every appliance cycle. That policy then
+# runs one continuous year, from the first hour and without restart: in the fast model, where a year takes seconds,
+# and in CityLearn, whose word is the last.
 
 # %%
-folder = paths.checkpoints(profile, data.edition, controller, variant, seed)
-device = resolve(config.device)
-reference = CONTROLLERS[evaluation.REFERENCE]()
-with watch("training"):
-    train(train_config, community, folder, seed=seed, device=config.device, reference=reference)
-log = pd.read_csv(folder / "log.csv").assign(controller=controller, variant=variant, seed=seed)
-run_folder = ensure_writable(paths.run(profile, data.edition, controller, variant, seed))
-write_csv_atomic(run_folder / "training.csv", log)
+rows = learner.learn(config, variant, seed, data, overrides=overrides, end=end)
+log = pd.read_csv(paths.run(profile, data.edition, controller, variant, seed) / "training.csv")
 log.tail(3)
 
 # %% [markdown]
@@ -203,7 +192,6 @@ log.tail(3)
 figures.publish("learning_curves", log, profile=keep, save_as=f"learning_curve_{variant}")
 first, last = log.iloc[0], log.iloc[-1]
 serving = log[log["passes"] == 1]
-weights = folder / ("best.pt" if (folder / "best.pt").is_file() else "last.pt")
 fall = last["composite"] - first["composite"]
 display(
     Markdown(
@@ -222,37 +210,9 @@ display(
 # %% [markdown]
 # ## The verdict on weeks it never saw
 #
-# One continuous year from the first hour, no restart, cut into splits afterwards; first in the fast model, where
-# a year takes seconds, then in CityLearn, whose word is the last. Business as usual of the same edition and
-# engine is the denominator. A policy that was rolled already, with the same weights, is not rolled again.
+# The year is cut into splits afterwards. Business as usual of the same edition and engine is the denominator.
 
 # %%
-with watch("reference"):
-    evaluation.evaluate_controller(
-        evaluation.REFERENCE,
-        "default",
-        0,
-        CONTROLLERS[evaluation.REFERENCE],
-        data,
-        profile,
-        config.engines,
-        end=end,
-    )
-policy = load_policy(weights, community)
-rows = evaluation.evaluate_controller(
-    controller,
-    variant,
-    seed,
-    policy,
-    data,
-    profile,
-    config.engines,
-    settings={"checkpoint": sha256(weights), "train": train_config.model_dump()},
-    config=config,
-    end=end,
-    stopwatch=watch,
-    device=device.torch,
-)
 bau = evaluation.read_rows(paths.run(profile, data.edition, evaluation.REFERENCE, "default", 0) / "kpis.csv")
 both = pd.concat([bau, rows])
 split = "test" if (rows["split"] == "test").any() else "year"

@@ -73,7 +73,7 @@ with watch("rules"):
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         running = []
         for name, seed in rest:
-            options = {"seed": seed} if name == "random" else {}
+            options = evaluation.settings_of(name, seed)
             made = CONTROLLERS[name](**options)
             running.append(
                 pool.submit(

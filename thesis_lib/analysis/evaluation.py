@@ -3,6 +3,7 @@
 A run leaves in ``results/<profile>/runs/<edition>/<controller>/<variant>/seed_<n>/``:
 
 - ``kpis.csv``: its rows of the long table (COLUMNS);
+- ``weekly.csv``: the composite's terms in each test week (engine, week, kpi, value);
 - ``hourly.csv.gz``: engine, row, net (district, kWh, signed);
 - ``flows.csv.gz`` for seed 0: row, then battery/<home>, charger/<charger>, appliance/<appliance> (kWh) and
   battery_soc/<home>, car_soc/<car> after the hour, in the first engine asked for;
@@ -12,7 +13,7 @@ A run leaves in ``results/<profile>/runs/<edition>/<controller>/<variant>/seed_<
 from __future__ import annotations
 
 import argparse
-import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,21 +29,25 @@ from thesis_lib import paths
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community import original
 from thesis_lib.community.dataset import Dataset, DatasetError
-from thesis_lib.community.kpis import UNITS, Service, Trajectory, evaluate
+from thesis_lib.community.kpis import UNITS, WEIGHTS, Service, Trajectory, evaluate, weekly
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
+from thesis_lib.community.reading import read_environment
+from thesis_lib.community.replication import replicated
 from thesis_lib.community.splits import SPLITS
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS, Controller
 from thesis_lib.provenance import (
     Stopwatch,
     ensure_writable,
+    recipe,
     run_record,
-    sha256,
     write_csv_atomic,
     write_json_atomic,
 )
 
+FILES = ("kpis.csv", "weekly.csv", "hourly.csv.gz", "run.json")
+WEEKLY = ["engine", "week", "kpi", "value"]
 COLUMNS = ["edition", "controller", "variant", "seed", "split", "kpi", "value", "unit", "engine"]
 ENGINES = ("citylearn", "model")
 REFERENCE = "business_as_usual"
@@ -65,17 +70,20 @@ def evaluate_controller(
     engines: Sequence[str] = ("citylearn",),
     *,
     settings: Mapping[str, Any] | None = None,
+    code: Sequence[Path] = (),
+    homes: int = 0,
     config: Mapping[str, Any] | Any = None,
     end: int | None = None,
     stopwatch: Stopwatch | None = None,
     device: str = "cpu",
     progress: bool = True,
     force: bool = False,
+    **about: Any,
 ) -> pd.DataFrame:
     """Roll a controller through one continuous year, measure it and leave its rows.
 
-    Nothing is rolled if the folder already holds the rows of the same inputs: the data, the engines, the
-    settings, and business as usual's rows, against which the composite is taken.
+    Nothing is rolled if the folder already holds the rows of the same recipe (`recipe_of`): the data, the
+    engines, the settings and the code they depend on.
 
     Args:
         name: controller, as in the registry.
@@ -85,13 +93,16 @@ def evaluate_controller(
         dataset: the edition.
         profile: whose folder of results.
         engines: "citylearn", "model" or both. The model runs in float64.
-        settings: all that makes this controller what it is (arguments, checksum of its checkpoint).
+        settings: all that makes this controller what it is.
+        code: files of the library that it depends on, besides the community's and the rules' own.
+        homes: as many, the data set's own or replicated (`replicated`); 0 for the data set's, all of them.
         config: the whole configuration of the run, for run.json.
         end: last row; None for the year. For small trials: the reference must have the same.
         stopwatch: times the stages of this run; the caller may have put training in it.
         device: for run.json.
         progress: whether CityLearn's progress is said on stderr.
         force: roll even if the rows are there.
+        **about: further entries of run.json.
 
     Returns:
         The rows, columns COLUMNS.
@@ -107,25 +118,18 @@ def evaluate_controller(
     if unknown or not engines:
         raise EvaluationError(f"unknown engine {', '.join(unknown) or '(none)'}: choose from {', '.join(ENGINES)}.")
     folder = ensure_writable(paths.run(profile, dataset.edition, name, variant, seed))
-    references = {} if name == REFERENCE else _references(profile, dataset, engines, end)
-    inputs = {
-        "checksums": dict(dataset.checksums),
-        "engines": list(engines),
-        "end": end,
-        "settings": dict(settings or {}),
-        "reference": None if name == REFERENCE else sha256(_reference_folder(profile, dataset) / "kpis.csv"),
-    }
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
-    if not force and _inputs(folder) == digest:
+    references = {} if name == REFERENCE else _references(profile, dataset, engines, homes, end)
+    made_from = recipe_of(name, seed, dataset, engines, settings, code=code, homes=homes, end=end)
+    if not force and recorded_recipe(folder) == made_from:
         return read_rows(folder / "kpis.csv")
     if isinstance(controller, type) or not isinstance(controller, Controller):
         controller = controller()
 
     watch = stopwatch or Stopwatch()
-    tables, hourly, flows = [], [], None
+    tables, hourly, weeks, flows = [], [], [], None
     for engine in engines:
         with watch(f"evaluation_{engine}"):
-            run, service, community = roll(controller, dataset, engine, end=end, progress=progress)
+            run, service, community = roll(controller, dataset, engine, homes=homes, end=end, progress=progress)
         table = evaluate(run, service, references.get(engine))
         if name == REFERENCE:
             table = evaluate(run, service, table)
@@ -138,28 +142,95 @@ def evaluate_controller(
         }
         tables.append(_with(table, identity)[COLUMNS])
         hourly.append(pd.DataFrame({"engine": engine, "row": run.rows, "net": run.district.round(FLOWS_DECIMALS)}))
-        flows = controlled(run, community) if flows is None else flows
+        weeks.append(weekly(run, service).assign(engine=engine)[WEEKLY])
+        flows = controlled(run, community) if flows is None and not homes else flows
     rows = pd.concat(tables, ignore_index=True)
 
     (folder / "run.json").unlink(missing_ok=True)
     write_csv_atomic(folder / "hourly.csv.gz", pd.concat(hourly, ignore_index=True))
     if seed == 0 and flows is not None:
         write_csv_atomic(folder / "flows.csv.gz", flows)
+    write_csv_atomic(folder / "weekly.csv", pd.concat(weeks, ignore_index=True))
     write_csv_atomic(folder / "kpis.csv", rows)
-    about = {
-        "controller": name,
-        "variant": variant,
-        "settings": inputs["settings"],
-        "inputs": digest,
-        "end": end,
-    }
-    record = run_record(config or {}, dataset, watch, seeds=[seed], device=device, engines=list(engines), **about)
+    record = run_record(
+        config or {},
+        dataset,
+        watch,
+        seeds=[seed],
+        device=device,
+        engines=list(engines),
+        controller=name,
+        variant=variant,
+        settings=dict(settings or {}),
+        homes=community.homes,
+        end=end,
+        recipe=made_from,
+        **about,
+    )
     write_json_atomic(folder / "run.json", record)
     return rows
 
 
+def recipe_of(
+    name: str,
+    seed: int,
+    dataset: Dataset,
+    engines: Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    code: Sequence[Path] = (),
+    homes: int = 0,
+    end: int | None = None,
+) -> str:
+    """Digest of all that the rows of a run come from; arguments as of `evaluate_controller`.
+
+    Code counts where it decides a number: the community, the rules (one of them is the reference), the module of
+    a controller of the registry, and what ``code`` adds. This module only carries numbers from there to files.
+
+    Raises:
+        OSError: a file of the code cannot be read.
+
+    Source:
+        `provenance.recipe`.
+    """
+    files = [*(paths.LIBRARY / "community").glob("*.py"), _module(CONTROLLERS[REFERENCE]), *code]
+    if name in CONTROLLERS:
+        files.append(_module(CONTROLLERS[name]))
+    inputs = {
+        "controller": name,
+        "seed": seed,
+        "checksums": dict(dataset.checksums),
+        "engines": list(engines),
+        "settings": dict(settings or {}),
+        "homes": homes,
+        "end": end,
+    }
+    return recipe(inputs, files)
+
+
+def _module(constructor: Callable[..., Controller]) -> Path:
+    return Path(inspect.getfile(constructor)).resolve()
+
+
+def recorded_recipe(folder: Path) -> str | None:
+    """The recipe of the rows in a run's folder; None if it holds no whole run."""
+    if not all((folder / file).is_file() for file in FILES):
+        return None
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return None
+    return record.get("recipe")
+
+
 def roll(
-    controller: Controller, dataset: Dataset, engine: str, *, end: int | None = None, progress: bool = True
+    controller: Controller,
+    dataset: Dataset,
+    engine: str,
+    *,
+    homes: int = 0,
+    end: int | None = None,
+    progress: bool = True,
 ) -> tuple[Trajectory, Service, Community]:
     """Roll a controller from row 0 in one of the two engines.
 
@@ -167,6 +238,7 @@ def roll(
         controller: reset once, in float64.
         dataset: the edition.
         engine: "citylearn" or "model".
+        homes: as many, the data set's own or replicated; 0 for the data set's.
         end: last row; None for the year.
         progress: whether CityLearn's progress is said on stderr.
 
@@ -174,16 +246,23 @@ def roll(
         The trajectory, what was owed, and the community.
 
     Raises:
-        EvaluationError: for another engine.
+        EvaluationError: for another engine, or if CityLearn is to roll homes that it does not have.
 
     Source:
         `original.rollout`, `simulate`.
     """
     if engine not in ENGINES:
         raise EvaluationError(f"unknown engine {engine}: choose from {', '.join(ENGINES)}.")
+    if homes and engine != "model":
+        raise EvaluationError(f"{engine} cannot roll {homes} homes: choose the engine model.")
     env = datasets.load(dataset, end=end)
     env.reset()
-    service, community = Service.from_citylearn(env), Community.from_citylearn(env, dtype=torch.float64)
+    service = Service.from_citylearn(env)
+    if homes:
+        reading, service = replicated(read_environment(env), service, homes)
+        community = Community(reading, dtype=torch.float64)
+    else:
+        community = Community.from_citylearn(env, dtype=torch.float64)
     if engine == "model":
         return simulate(community, controller), service, community
     run, _ = original.rollout(env, controller, progress=progress)
@@ -346,6 +425,36 @@ def read_hourly(profile: str, edition: str, engine: str = "citylearn") -> pd.Dat
     return pd.concat(found, ignore_index=True)[["controller", "variant", "seed", "row", "net"]]
 
 
+def read_weekly(profile: str, edition: str, controller: str, variant: str, seed: int, engine: str) -> pd.DataFrame:
+    """Read a run's composite in each test week, over business as usual of the same week.
+
+    Args:
+        profile, edition, controller, variant, seed, engine: of the run.
+
+    Returns:
+        Data frame with columns week (0 to 11) and value; empty if the run was too short for a test week.
+
+    Raises:
+        EvaluationError: if that run, or business as usual, is not there.
+
+    Source:
+        weekly.csv; the weights of the composite.
+    """
+    frames = []
+    for folder in (
+        paths.run(profile, edition, controller, variant, seed),
+        paths.run(profile, edition, REFERENCE, "default", 0),
+    ):
+        file = folder / "weekly.csv"
+        if not file.is_file():
+            raise EvaluationError(f"{file} is missing: run the evaluation again.")
+        rows = pd.read_csv(file)
+        frames.append(rows[rows.engine == engine].pivot(index="week", columns="kpi", values="value"))
+    ours, usual = frames
+    composite = sum((weight * ours[kpi] / usual[kpi] for kpi, weight in WEIGHTS.items()), pd.Series(0.0, ours.index))
+    return composite.rename("value").rename_axis("week").reset_index()
+
+
 def read_flows(profile: str, edition: str, controller: str, variant: str = "default") -> pd.DataFrame:
     """Read the controlled flows and SOCs of seed 0 of a controller, as `controlled` gives them.
 
@@ -406,32 +515,30 @@ def _with(table: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame:
     return table.assign(**identity)
 
 
-def _inputs(folder: Path) -> str | None:
-    """Digest of the inputs that made the rows in a folder; None if it holds no whole run."""
-    if not all((folder / file).is_file() for file in ("run.json", "kpis.csv", "hourly.csv.gz")):
-        return None
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return None
-    return record.get("inputs")
+def variant_of(homes: int) -> str:
+    """A rule's variant: ``default`` with the data set's homes (0), ``homes_<n>`` with n replicated ones."""
+    return f"homes_{homes}" if homes else "default"
 
 
-def _reference_folder(profile: str, dataset: Dataset) -> Path:
-    return paths.run(profile, dataset.edition, REFERENCE, "default", 0)
+def settings_of(name: str, seed: int) -> dict[str, Any]:
+    """The settings of a controller of the registry as the pipeline runs it: only the random one has any."""
+    return {"seed": seed} if name == "random" else {}
 
 
-def _references(profile: str, dataset: Dataset, engines: Sequence[str], end: int | None) -> dict[str, pd.DataFrame]:
+def _references(
+    profile: str, dataset: Dataset, engines: Sequence[str], homes: int, end: int | None
+) -> dict[str, pd.DataFrame]:
     """Rows of business as usual by engine."""
-    folder = _reference_folder(profile, dataset)
+    folder = paths.run(profile, dataset.edition, REFERENCE, variant_of(homes), 0)
     advice = f"evaluate {REFERENCE} first, with the same edition, engines and end."
     if not (folder / "run.json").is_file():
         raise EvaluationError(f"results/{profile} has no {REFERENCE} of the {dataset.edition} edition: {advice}")
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     rows = read_rows(folder / "kpis.csv")
     missing = sorted(set(engines) - set(rows.engine))
-    if missing or record.get("end") != end or record.get("checksums") != dict(dataset.checksums):
-        what = f"engine {', '.join(missing)}" if missing else "window or data"
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    today = recipe_of(REFERENCE, 0, dataset, record["engines"], homes=homes, end=end)
+    if missing or record.get("recipe") != today:
+        what = f"engine {', '.join(missing)}" if missing else "window, data or code"
         raise EvaluationError(f"{REFERENCE} of results/{profile} has another {what}: {advice}")
     return {engine: rows[rows.engine == engine] for engine in engines}
 
@@ -450,21 +557,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help="configs/<profile>.yaml (default: quick)")
     parser.add_argument("--edition", choices=["auto", "official", "offline"], help="default: the profile's")
     parser.add_argument("--seed", type=int, default=0, help="of the random controller (default: 0)")
+    parser.add_argument("--homes", type=int, default=0, help="as many, replicated (default: 0, the data set's)")
     given = parser.parse_args(arguments)
-    settings = {"seed": given.seed} if given.controller == "random" else {}
+    settings = settings_of(given.controller, given.seed)
     try:
         config = load_config(given.profile)
         data = datasets.find(given.edition or config.edition)
         print(f"{given.controller}: {data.edition} edition, engines {', '.join(config.engines)}", file=sys.stderr)
         rows = evaluate_controller(
             given.controller,
-            "default",
+            variant_of(given.homes),
             given.seed,
             partial(CONTROLLERS[given.controller], **settings),
             data,
             config.profile,
             config.engines,
             settings=settings,
+            homes=given.homes,
             config=config,
         )
     except (ConfigError, DatasetError, EvaluationError, OSError) as error:

@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels, tables
-from thesis_lib.provenance import replacing
+from thesis_lib.provenance import replacing, write_csv_atomic
 
 ENGINE_BAR = 1e-6  # largest relative difference between the engines that the tests allow
 SHOWN_WIDTH = 720  # pixels on a notebook's page
@@ -77,7 +77,7 @@ def save(fig: Figure, name: str, profile: str) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-    _laid_out(fig)
+    laid_out(fig)
     folder = paths.figures(profile)
     for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with replacing(folder / f"{name}.{suffix}") as part:
@@ -99,12 +99,28 @@ def publish(name: str, *frames: Any, profile: str | None, save_as: str | None = 
         ValueError: no such figure, or what the figure itself raises.
         OSError: the folder cannot be written.
     """
-    text = caption(name, *frames, **options)
-    fig = globals()[name](*frames, **options)
+    show(globals()[name](*frames, **options), caption(name, *frames, **options), save_as or name, profile)
+
+
+def show(fig: Figure, text: str, name: str, profile: str | None, data: pd.DataFrame | None = None) -> None:
+    """Save a figure (unless ``profile`` is None) and show it in a notebook with its caption.
+
+    Args:
+        fig: the figure, closed afterwards.
+        text: its caption.
+        name: file name without suffix.
+        profile: whose folder; None to show it only.
+        data: what it was drawn from, saved beside it as CSV.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=200)
     if profile is not None:
-        save(fig, save_as or name, profile)
+        save(fig, name, profile)
+        if data is not None:
+            write_csv_atomic(paths.figures(profile) / f"{name}.csv", data)
     plt.close(fig)
     display(Image(png.getvalue(), width=SHOWN_WIDTH), Markdown(f"*{text}*"))
 
@@ -149,7 +165,7 @@ def look(controller: str, variant: str = "default", among: Sequence[tuple[str, s
     return own if place == 0 else Look(*_SECOND[(place - 1) % len(_SECOND)])
 
 
-def _legend_below(fig: Figure, ax: Axes) -> None:
+def legend_below(fig: Figure, ax: Axes) -> None:
     """The axes' legend under the figure, in as many columns as the text width holds."""
     handles, names = ax.get_legend_handles_labels()
     for columns in range(min(4, len(names)), 0, -1):
@@ -180,7 +196,7 @@ def _number_ticks(*axes: Axes) -> None:
         ax.yaxis.set_major_formatter(labels.Numbers())
 
 
-def _laid_out(fig: Figure) -> Figure:
+def laid_out(fig: Figure) -> Figure:
     """The figure with its layout settled once, so that showing it changes no byte of what is saved."""
     fig.draw_without_rendering()
     fig.set_layout_engine("none")
@@ -272,7 +288,7 @@ def kpi_bars(
         if place + columns >= len(names):
             ax.set_xlabel(f"{labels.t('axis.over_bau')} (–)")
     axes[0, 0].invert_yaxis()
-    return _laid_out(fig)
+    return laid_out(fig)
 
 
 def composite_by_split(
@@ -324,8 +340,8 @@ def composite_by_split(
     ax.yaxis.set_major_formatter(labels.Numbers())
     ax.set_xlabel(labels.t("axis.split"))
     ax.set_ylabel(f"{labels.kpi(tables.COMPOSITE)} / BAU (–)")
-    _legend_below(fig, ax)
-    return _laid_out(fig)
+    legend_below(fig, ax)
+    return laid_out(fig)
 
 
 def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> Figure:
@@ -359,8 +375,8 @@ def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | N
     ax.invert_yaxis()
     ax.set_xlabel(f"{labels.t('axis.distance')} (–)")
     ax.set_ylabel(labels.t("table.kpi"))
-    _legend_below(fig, ax)
-    return _laid_out(fig)
+    legend_below(fig, ax)
+    return laid_out(fig)
 
 
 # ------------------------------------------------------------------------------------------ learning
@@ -407,8 +423,8 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
         axes[line, 0].set_ylabel(f"{labels.t(label)} (–)")
     axes[1, 0].set_xlabel(labels.axis("axis.minutes", "min"))
     axes[1, 1].set_xlabel(f"{labels.t('axis.updates')} (–)")
-    _legend_below(fig, axes[1, 0])
-    return _laid_out(fig)
+    legend_below(fig, axes[1, 0])
+    return laid_out(fig)
 
 
 # -------------------------------------------------------------------------------- hour by hour
@@ -465,8 +481,8 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
         ax.yaxis.set_major_locator(MaxNLocator(4))
         _number_ticks(ax)
     fig.align_ylabels(axes)
-    _legend_below(fig, axes[0])
-    return _laid_out(fig)
+    legend_below(fig, axes[0])
+    return laid_out(fig)
 
 
 def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
@@ -492,8 +508,8 @@ def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
     for ax in (whole, peak):
         _number_ticks(ax)
         ax.margins(x=0.01)
-    _legend_below(fig, whole)
-    return _laid_out(fig)
+    legend_below(fig, whole)
+    return laid_out(fig)
 
 
 def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tuple[int, int]]) -> Figure:
@@ -526,8 +542,8 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
         axis.yaxis.set_major_formatter(labels.Numbers())
     below.set_xlabel(f"{labels.t('axis.date')} ({labels.t('axis.day_starts')})")
     fig.align_ylabels([ax, below])
-    _legend_below(fig, ax)
-    return _laid_out(fig)
+    legend_below(fig, ax)
+    return laid_out(fig)
 
 
 def hardest(hourly: pd.DataFrame, blocks: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -619,8 +635,8 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
         ax.yaxis.set_major_formatter(labels.Numbers())
     axes[1].set_yticks([0, 50, 100])
     fig.align_ylabels(axes)
-    _legend_below(fig, axes[0])
-    return _laid_out(fig)
+    legend_below(fig, axes[0])
+    return laid_out(fig)
 
 
 def price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) -> Figure:
@@ -652,8 +668,8 @@ def price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) 
         ax.xaxis.set_major_locator(MaxNLocator(4))
         _number_ticks(ax)
     axes[0].set_ylabel(labels.axis("axis.net", "kWh/h"))
-    _legend_below(fig, axes[0])
-    return _laid_out(fig)
+    legend_below(fig, axes[0])
+    return laid_out(fig)
 
 
 def _response(
@@ -707,7 +723,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
         _number_ticks(ax)
     axes[-1, 0].set_xlabel(labels.axis("axis.margin", labels.t("unit.points")))
     fig.supylabel(labels.axis("axis.departures", "%"), fontsize=9)
-    return _laid_out(fig)
+    return laid_out(fig)
 
 
 def _share_missed(pair: tuple[str, str], missed: int, departures: int) -> str:
@@ -758,7 +774,7 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
     )
     ax.tick_params(length=0)
     ax.set_ylabel("")
-    return _laid_out(fig)
+    return laid_out(fig)
 
 
 def home_changes(homes: pd.DataFrame) -> pd.DataFrame:
@@ -959,7 +975,7 @@ def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> str:
         texts.append(
             labels.t(
                 "caption.home_spread",
-                controller=labels.controller(*pair),  # type: ignore[misc]
+                controller=labels.controller(*pair),
                 low=labels.percent(row[low] / 100, 0, sign=True),
                 low_home=_home_number(low),
                 high=labels.percent(row[high] / 100, 0, sign=True),

@@ -2,7 +2,7 @@
 
 ``labels.use("es")`` once, then ``labels.t("axis.hour")``: no other file contains a word for the reader.
 Keys are grouped by a prefix: ``kpi.``, ``controller.``, ``variant.``, ``split.``, ``engine.``, ``axis.``,
-``legend.``, ``table.``, ``title.`` and ``caption.``. Numbers follow the language too (``number``): Spanish
+``legend.``, ``table.``, ``family.`` and ``caption.``. Numbers follow the language too (``number``): Spanish
 writes a decimal comma and a thin space between thousands, English a point and a comma.
 """
 
@@ -64,6 +64,46 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.none": ("local", "local"),
     "variant.attention": ("atención", "attention"),
     "variant.mean_field": ("campo medio", "mean field"),
+    # variants of the ablations
+    "variant.headline": ("la de la tesis", "the thesis' own"),
+    "variant.broadcast_late": ("difusión, 1 h tarde", "broadcast, 1 h late"),
+    "variant.shared_actors": ("actores compartidos", "shared actors"),
+    "variant.horizon_0": ("K = 0 (MADDPG)", "K = 0 (MADDPG)"),
+    "variant.horizon_1": ("K = 1", "K = 1"),
+    "variant.horizon_6": ("K = 6", "K = 6"),
+    "variant.horizon_24": ("K = 24", "K = 24"),
+    "variant.no_tail": ("sin valor final", "no terminal value"),
+    "variant.individual_reward": ("recompensa individual", "individual reward"),
+    "variant.critics_per_agent": ("un crítico por vivienda", "one critic per home"),
+    "variant.horizon_0_ou": ("K = 0, ruido OU", "K = 0, OU noise"),
+    "variant.horizon_0_critics": ("K = 0, un crítico por vivienda", "K = 0, one critic per home"),
+    "variant.guard_off": ("sin guarda", "no guard"),
+    "variant.v2g_off": ("sin V2G", "no V2G"),
+    "variant.bill_only": ("solo factura", "bill only"),
+    "variant.bill_first": ("factura 3 : 1 red", "bill 3 : 1 grid"),
+    "variant.grid_first": ("factura 1 : 3 red", "bill 1 : 3 grid"),
+    "variant.grid_only": ("solo red", "grid only"),
+    "variant.cost_only": ("solo coste", "cost only"),
+    "variant.emissions_only": ("solo emisiones", "emissions only"),
+    "variant.peak_only": ("solo pico", "peak only"),
+    "variant.trained_on_5": ("entrenado en 5 viviendas", "trained on 5 homes"),
+    "variant.trained_on_10": ("entrenado en 10 viviendas", "trained on 10 homes"),
+    "variant.noise_10": ("ruido 0,1 σ", "noise 0.1 σ"),
+    "variant.noise_30": ("ruido 0,3 σ", "noise 0.3 σ"),
+    "variant.missing_10": ("10 % de lecturas perdidas", "10% of readings lost"),
+    "variant.missing_30": ("30 % de lecturas perdidas", "30% of readings lost"),
+    "variant.scale_5": ("5 viviendas", "5 homes"),
+    "variant.scale_100": ("100 viviendas", "100 homes"),
+    "variant.scale_1000": ("1000 viviendas", "1,000 homes"),
+    # families of ablations
+    "family.coordination": ("Coordinación", "Coordination"),
+    "family.horizon": ("Horizonte K", "Horizon K"),
+    "family.learning": ("Recompensa y críticos", "Reward and critics"),
+    "family.maddpg": ("Variantes de MADDPG", "Forms of MADDPG"),
+    "family.service": ("Servicio y V2G", "Service and V2G"),
+    "family.weights": ("Prioridades entre objetivos", "Priorities among objectives"),
+    "family.meters": ("Medidores defectuosos", "Bad meters"),
+    "family.unseen": ("Viviendas no vistas", "Unseen homes"),
     # where and when it is measured
     "split.train": ("Entrenamiento", "Training"),
     "split.validation": ("Validación", "Validation"),
@@ -97,6 +137,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.soc_short": ("SOC medio", "Mean SOC"),
     "axis.carbon_short": ("Carbono", "Carbon"),
     "axis.change": ("cambio frente a BAU", "change against BAU"),
+    "axis.difference": ("Compuesto: diferencia con «{reference}»", "Composite: difference to “{reference}”"),
+    "axis.homes": ("Viviendas", "Homes"),
+    "axis.seconds_per_update": ("Tiempo por actualización", "Time per update"),
+    "axis.memory": ("Memoria máxima", "Peak memory"),
     "unit.points": ("puntos", "points"),
     "unit.number": ("número", "number"),
     "weeks.train": ("semanas de entrenamiento", "training weeks"),
@@ -149,6 +193,20 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.battery": ("Batería (kWh)", "Battery (kWh)"),
     "table.chargers": ("Cargadores", "Chargers"),
     "table.appliances": ("Electrodomésticos", "Appliances"),
+    "table.iqm": ("IQM", "IQM"),
+    "table.difference": ("Diferencia", "Difference"),
+    "table.p_holm": ("p (Holm)", "p (Holm)"),
+    "table.p_weeks": ("p por semanas (Holm)", "p by weeks (Holm)"),
+    "table.improvement": ("P(mejora)", "P(improvement)"),
+    "table.homes": ("Viviendas", "Homes"),
+    "table.batch": ("Copias", "Copies"),
+    "table.updates": ("Actualizaciones", "Updates"),
+    "table.seconds_per_update": ("Tiempo por actualización (s)", "Time per update (s)"),
+    "table.microseconds": ("Por vivienda y hora (µs)", "Per home and hour (µs)"),
+    "table.memory": ("Memoria máxima (GB)", "Peak memory (GB)"),
+    "table.group": ("Viviendas", "Homes"),
+    "group.trained": ("de entrenamiento", "trained on"),
+    "group.unseen": ("no vistas", "unseen"),
     "gate.pass": ("sí", "yes"),
     "gate.fail": ("NO", "NO"),
     "word.and": ("y", "and"),
@@ -314,6 +372,71 @@ TEXT: dict[str, tuple[str, str]] = {
             "over seeds where there is more than one."
         ),
     ),
+    "caption.forest": (
+        (
+            "{family}: diferencia de compuesto con «{reference}», semilla a semilla (puntos), su media y su "
+            "intervalo t "
+            "del 95{space}%; {split}, {engine}, edición {edition}. Menos es mejor. {differences}.{failing}"
+        ),
+        (
+            "{family}: difference in composite to “{reference}”, seed by seed (points), its mean and 95% t interval; "
+            "{split}, {engine}, {edition} edition. Lower is better. {differences}.{failing}"
+        ),
+    ),
+    "caption.forest_line": (
+        "{variant}: {difference} (p de Holm {p})",
+        "{variant}: {difference} (Holm's p {p})",
+    ),
+    "caption.dagger": (
+        " † Por debajo del servicio exigido: {variants}.",
+        " † Below the service gate: {variants}.",
+    ),
+    "caption.family": (
+        (
+            "{family}: compuesto sobre BAU (media ± intervalo t del 95{space}%, IQM con intervalo bootstrap), "
+            "diferencia "
+            "pareada con «{reference}», p de Holm en la familia, probabilidad de mejora; {split}, {engine}, edición "
+            "{edition}."
+        ),
+        (
+            "{family}: composite over BAU (mean ± 95% t interval, IQM with its bootstrap interval), paired "
+            "difference to "
+            "“{reference}”, Holm's p within the family, probability of improvement; {split}, {engine}, "
+            "{edition} edition."
+        ),
+    ),
+    "caption.front": (
+        (
+            "Lo que ganan y pierden las prioridades: pico diario, rampas y emisiones frente al coste, sobre "
+            "BAU; puntos "
+            "pequeños, semillas; {split}, {engine}, edición {edition}. El menor coste es el de {cheapest}, el "
+            "menor pico "
+            "el de {flattest}.{failing}"
+        ),
+        (
+            "What priorities gain and lose: daily peak, ramping and emissions against cost, over BAU; small "
+            "points are "
+            "seeds; {split}, {engine}, {edition} edition. The lowest cost is that of {cheapest}, the lowest "
+            "peak that of "
+            "{flattest}.{failing}"
+        ),
+    ),
+    "caption.front_point": ("«{variant}» ({value})", "“{variant}” ({value})"),
+    "caption.scale": (
+        (
+            "Tamaño: tiempo por actualización (validaciones incluidas), memoria máxima del proceso y compuesto "
+            "sobre la "
+            "BAU de cada comunidad ({split}, {engine}, edición {edition}), por viviendas. {points}."
+        ),
+        (
+            "Size: time per update (validations included), peak memory of the process and composite over each "
+            "community's own BAU ({split}, {engine}, {edition} edition), by homes. {points}."
+        ),
+    ),
+    "caption.scale_point": (
+        "{homes} viviendas: {seconds}{space}s, {memory}{space}GB",
+        "{homes} homes: {seconds}{space}s, {memory}{space}GB",
+    ),
     "caption.distance": (
         "El mismo controlador en el modelo rápido y en CityLearn ({split}).",
         "The same controller in the fast model and in CityLearn ({split}).",
@@ -411,6 +534,16 @@ def interval(mean: float, half: float | None, digits: int = 2) -> str:
     return f"{number(mean, digits)} ± {number(half, digits)}"
 
 
+def bounds(text: str, low: float, high: float, digits: int = 2) -> str:
+    """A printed value with its interval in brackets; the value alone where there is none."""
+    return text if math.isnan(low) else f"{text} [{number(low, digits)}; {number(high, digits)}]"
+
+
+def p_value(p: float) -> str:
+    """A p value with three decimals; below the last of them, as such."""
+    return f"< {number(0.001, 3)}" if p < 0.0005 else number(p, 3)
+
+
 class Numbers(Formatter):
     """Tick formatter that writes numbers as the language in use when it was made, free of any locale.
 
@@ -467,10 +600,12 @@ def split(name: str) -> str:
     return t(f"split.{name}")
 
 
-def controller(name: str, variant: str | None = None) -> str:
+def variant(name: str) -> str:
+    """A variant's printed name."""
+    return t(f"variant.{name}") if f"variant.{name}" in TEXT else name.replace("_", " ")
+
+
+def controller(name: str, variant_name: str | None = None) -> str:
     """A controller's printed name, with its variant in brackets unless that is ``default``."""
     shown = t(f"controller.{name}") if f"controller.{name}" in TEXT else name.replace("_", " ")
-    if variant in (None, "", "default"):
-        return shown
-    key = f"variant.{variant}"
-    return f"{shown} ({t(key) if key in TEXT else str(variant).replace('_', ' ')})"
+    return shown if variant_name in (None, "", "default") else f"{shown} ({variant(str(variant_name))})"

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
-from scipy import stats
 
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels
+from thesis_lib.analysis.statistics import half_width
 from thesis_lib.community.kpis import UNITS, WEIGHTS, Service, Trajectory
 from thesis_lib.community.kpis import departures as departures_of
 from thesis_lib.community.model import Community
@@ -76,15 +76,6 @@ def keys(frame: pd.DataFrame) -> list[tuple[str, str]]:
     rank = {name: place for place, name in enumerate(ORDER)}
     pairs = frame[KEY].drop_duplicates().itertuples(index=False, name=None)
     return sorted(pairs, key=lambda pair: (rank.get(pair[0], len(ORDER)), pair[0]))
-
-
-def half_width(values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95) -> float:
-    """Half width of the Student-t interval of the mean over seeds; NaN for fewer than two values."""
-    sample = np.asarray(values, dtype=float)
-    sample = sample[~np.isnan(sample)]
-    if len(sample) < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
 
 
 def relative(rows: pd.DataFrame) -> pd.DataFrame:
@@ -209,6 +200,12 @@ _LATEX = {
     "₂": r"$_2$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    "σ": r"$\sigma$",
+    "µ": r"$\mu$",
+    "«": r"\guillemotleft{}",
+    "»": r"\guillemotright{}",
+    "“": "``",
+    "”": "''",
     "→": r"$\to$",
     "†": r"\textdagger{}",
     "<": r"\textless{}",
@@ -254,27 +251,35 @@ def _digits(values: pd.Series) -> int:
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame as the reader sees it: headings, names and numbers in the language in use, all text.
 
-    ``controller`` and ``variant`` become one column, ``x`` and ``x_half`` one cell, ``gate`` yes or NO.
+    ``controller`` and ``variant`` become one column; ``x`` and ``x_half``, or ``x_low`` and ``x_high``, one cell;
+    ``gate`` yes or NO.
     """
     shown: dict[str, list[str]] = {}
     for column in frame.columns:
         values = frame[column]
-        if column == "variant" and "controller" in frame or str(column).endswith("_half"):
+        if column == "variant" and "controller" in frame or str(column).endswith(("_half", "_low", "_high")):
             continue
         if column == "controller":
             variants = frame["variant"] if "variant" in frame else [None] * len(frame)
             cells = [labels.controller(name, variant) for name, variant in zip(values, variants, strict=True)]
-        elif column in ("kpi", "split"):
+        elif column == "variant":
+            cells = [labels.variant(name) for name in values]
+        elif column in ("kpi", "split", "group"):
             cells = [labels.t(f"{column}.{name}") for name in values]
         elif column == "gate":
             cells = [labels.t("gate.pass" if passes else "gate.fail") for passes in values]
         elif column == "distance":
             cells = [labels.scientific(value) for value in values]
+        elif column in ("p_holm", "p_weeks"):
+            cells = [labels.p_value(value) for value in values]
         elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             halves = frame[f"{column}_half"] if f"{column}_half" in frame else [None] * len(frame)
             mixed = frame.select_dtypes("number").drop(columns="distance", errors="ignore")
             digits = [_digits(mixed.loc[at] if "kpi" in frame else values) for at in frame.index]
             cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
+            if f"{column}_low" in frame:
+                ends = zip(cells, frame[f"{column}_low"], frame[f"{column}_high"], digits, strict=True)
+                cells = [labels.bounds(*cell) for cell in ends]
         else:
             cells = [_cell(value) for value in values]
         shown[heading(str(column))] = cells

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from thesis_lib.community.splits import HOURS_PER_DAY, SPLITS, YEAR_ROWS, split_of_rows
+from thesis_lib.community.splits import HOURS_PER_DAY, SPLITS, YEAR_ROWS, blocks, split_of_rows
 
 # The composite: what the team is judged by, each term over business as usual's.
 WEIGHTS = {"cost": 0.25, "emissions": 0.25, "ramping": 0.20, "daily_peak": 0.15, "import": 0.15}
@@ -355,6 +355,34 @@ def evaluate(trajectory: Trajectory, service: Service, reference: pd.DataFrame |
         lines += [(split, kpi, float(values[kpi])) for kpi in UNITS if kpi in values]
     table = pd.DataFrame(lines, columns=["split", "kpi", "value"])
     return table.assign(unit=table.kpi.map(UNITS))
+
+
+def weekly(trajectory: Trajectory, service: Service, split: str = "test") -> pd.DataFrame:
+    """Measure the composite's terms in each week of a split, for comparisons paired by week.
+
+    Args:
+        trajectory: the run, N hours.
+        service: what was owed.
+        split: whose weeks; those that the run does not cover whole are left out.
+
+    Returns:
+        Data frame with columns week (from 0, in order of time), kpi, value, in the units of `UNITS`.
+
+    Raises:
+        ValueError: as `evaluate`, or an unknown split.
+
+    Source:
+        `evaluate`, on the rows of one week.
+    """
+    _check(trajectory, service)
+    hours = np.floor(trajectory.rows * service.step_hours).astype(np.int64)
+    lines = []
+    for week, (start, stop) in enumerate(blocks(split)):
+        inside = (hours >= start) & (hours < stop)
+        if (inside.sum() + 1) * service.step_hours >= stop - start:  # the year's last row has no action
+            values = _flows(trajectory, service, inside, hours // HOURS_PER_DAY)
+            lines += [(week, kpi, values[kpi]) for kpi in WEIGHTS]
+    return pd.DataFrame(lines, columns=["week", "kpi", "value"])
 
 
 def _check(trajectory: Trajectory, service: Service) -> None:

@@ -36,6 +36,7 @@ class State(NamedTuple):
     soc_before: Tensor  # (B, N) what CityLearn observes now: the SOC stored in the row before
     net: Tensor  # (B, H) kWh, each home's net consumption of the row before
     day_peak: Tensor  # (B,) kWh, highest district net of the day so far
+    home_day_peak: Tensor  # (B, H) kWh, each home's own
     next_cycle: Tensor  # (B, A) long, first appliance cycle neither started nor missed
     last_cycle: Tensor  # (B, A) long, the cycle started last; before any, the one that never comes
     started_at: Tensor  # (B, A) long, the row in which it was started
@@ -350,6 +351,7 @@ class Community:
             soc_before=soc,
             net=self._stored(rows.load - rows.pv),
             day_peak=torch.zeros(batch, dtype=self.dtype, device=self.device),
+            home_day_peak=torch.zeros(batch, self.homes, dtype=self.dtype, device=self.device),
             next_cycle=rows.alive,
             last_cycle=torch.full_like(none, self.cycle_latest.shape[-1] - 1),
             started_at=none,
@@ -441,6 +443,7 @@ class Community:
             soc_before=soc,
             net=net,
             day_peak=torch.where(new_day, district, torch.maximum(state.day_peak, district)),
+            home_day_peak=torch.where(new_day.unsqueeze(1), net, torch.maximum(state.home_day_peak, net)),
         )
         return state, flows
 

@@ -106,6 +106,12 @@ class Observer:
                     )
                 index[h, o] = first[source[0]] + source[1]
         self.index = index.flatten().to(c.device)
+        # Own states are the only ones through which a gradient can pass; everything else is copied without one,
+        # or its backward pass would fill and scatter the whole table to no end.
+        live = (("soc", c.homes), ("net", c.homes), ("car_soc", c.chargers))
+        rows = torch.cat([torch.arange(first[field], first[field] + size) for field, size in live])
+        place = (index.flatten().unsqueeze(0) == rows.unsqueeze(1)).nonzero()
+        self.live_source, self.live_place = place[:, 0].to(c.device), place[:, 1].to(c.device)
         self.mask = (index != first["zero"]).to(c.device)  # (H, O) which places hold an observation
 
     def __call__(self, state: State, rows: Rows | None = None) -> Tensor:
@@ -115,6 +121,7 @@ class Observer:
         plugged = rows.connected > 0
         car_soc = torch.nn.functional.pad(state.soc_before[:, c.homes :], (0, 1)).gather(1, rows.car)
         capacity = torch.nn.functional.pad(c.storage_capacity[c.homes :], (0, 1))[rows.car]
+        car_soc = torch.where(plugged, car_soc, -0.1)
         sources = [
             rows.load * c.load_to_observed,
             rows.pv,
@@ -126,7 +133,7 @@ class Observer:
             rows.connected,
             rows.departure,
             rows.required_soc,
-            torch.where(plugged, car_soc, -0.1),
+            car_soc,
             torch.where(plugged, capacity, -1.0),
             rows.incoming,
             rows.arrival,
@@ -134,7 +141,11 @@ class Observer:
             *self._appliances(state, rows),
             torch.zeros_like(rows.load[:, :1]),
         ]
-        return torch.cat(sources, -1).index_select(1, self.index).view(-1, c.homes, self.width)
+        seen = torch.cat([source.detach() for source in sources], -1).index_select(1, self.index)
+        if torch.is_grad_enabled():
+            live = torch.cat([state.soc_before[:, : c.homes], state.net, car_soc], -1)
+            seen = seen.index_copy(1, self.live_place, live.index_select(1, self.live_source))
+        return seen.view(-1, c.homes, self.width)
 
     def _appliances(self, state: State, rows: Rows) -> Sequence[Tensor]:
         """``APPLIANCE_FIELDS`` of the cycle on show (running, else next, else first missed), each (B, A)."""

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from thesis_lib.maddpg.networks import Coordination, Critic, Policy
+from thesis_lib.maddpg.coordination import Mode
+from thesis_lib.maddpg.muon import Muon
+from thesis_lib.maddpg.networks import Critic, Policy
 from thesis_lib.maddpg.replay import Batch
 
 
@@ -34,11 +36,15 @@ class MADDPGConfig(BaseModel):
     rollout_horizon: int = Field(ge=0)  # K, hours rolled through the model; 0 is MADDPG as published
     terminal_value: bool  # K > 0: let the critic value what comes after hour K
     discount: float = Field(gt=0, le=1)  # g, per hour
-    coordination: Coordination  # none: own observations only; broadcast: plus two district sums
+    return_hours: int = Field(ge=1)  # K = 0: rewards that a transition sums before it bootstraps; 1 as published
+    coordination: Mode  # what a home hears of the others: none, broadcast, attention, mean_field
     shared_actors: bool  # one set of weights for all homes instead of one each
     actor_units: int = Field(ge=1)  # width of each actor's two hidden layers
+    critics: Literal["central", "per_agent"]  # one for the team's reward, or one for each agent's
     critic_units: int = Field(ge=1)  # width of the critic's two hidden layers
-    actor_rate: float = Field(gt=0)  # Adam's learning rate, actors
+    actor_optimiser: Literal["adam", "muon"]
+    actor_rate: float = Field(gt=0)  # learning rate, actors
+    weight_decay: float = Field(ge=0)  # of the actors: times the learning rate, the share lost with each update
     critic_rate: float = Field(gt=0)  # Adam's learning rate, critic
     target_rate: float = Field(gt=0, le=1)  # share of the new weights that enters the targets at each update
     gradient_clip: float = Field(gt=0)  # largest norm of a gradient, actors and critic apart
@@ -54,14 +60,14 @@ class World(Protocol):
         ...
 
     def step(self, state: Any, actions: Tensor, hour: Any) -> tuple[Any, Tensor]:
-        """Act (B, H, S) for one hour: the next state and the team reward (B,), differentiable."""
+        """Act (B, H, S) for one hour: the next state and the team's reward (B,) or each home's (B, H)."""
         ...
 
 
 class Rollout(NamedTuple):
     """K hours under the current actors; features and actions also of the hour after."""
 
-    rewards: Tensor  # (K, B)
+    rewards: Tensor  # (K, B, R), R = 1 or one for each critic
     features: list[Tensor]  # K + 1 of (B, H, F)
     actions: list[Tensor]  # K + 1 of (B, H, S)
 
@@ -73,34 +79,44 @@ class MADDPG:
         self.config, self.policy, self.critic = config, policy, critic
         self.target_policy = copy.deepcopy(policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
-        self.actor_optimiser = torch.optim.Adam(policy.parameters(), lr=config.actor_rate)
+        optimiser = Muon if config.actor_optimiser == "muon" else torch.optim.AdamW
+        self.actor_optimiser = optimiser(policy.parameters(), lr=config.actor_rate, weight_decay=config.weight_decay)
         self.critic_optimiser = torch.optim.Adam(critic.parameters(), lr=config.critic_rate)
         self._hour: Callable = torch.compile(self.hour, dynamic=False) if config.compile else self.hour
+        loss = torch.compile(self.critic_loss, dynamic=False) if config.compile else self.critic_loss
+        self._critic_loss: Callable = loss
 
     # --- K = 0: from replay ---
 
     def replay_target(self, batch: Batch) -> Tensor:
-        """What the critic should say, (B,): reward plus the discounted lower of the twin targets."""
+        """What the critic should say, (B, R): reward plus the discounted lower of the twin targets."""
         with torch.no_grad():
             actions, features = self.target_policy.decide(batch.following)
-            return batch.reward + self.config.discount * self.target_critic(features, actions).amin(0)
+            tail = self.config.discount**self.config.return_hours * self.target_critic(features, actions).amin(0)
+            return self.per_critic(batch.reward) + tail
+
+    def per_critic(self, reward: Tensor) -> Tensor:
+        """Reward (B,) of the team or (B, H) of the homes -> (B, R), what each critic is about."""
+        if reward.dim() == 1:
+            return reward.unsqueeze(1).expand(-1, self.critic.agents)
+        return reward if self.critic.agents > 1 else reward.mean(1, keepdim=True)
 
     def critic_loss(self, features: Tensor, actions: Tensor, target: Tensor) -> Tensor:
-        """Squared error of both critics, summed: features (B, H, F), actions (B, H, S), target (B,) -> scalar."""
-        return (self.critic(features, actions) - target).square().mean(1).sum()
+        """Squared error of both twins, summed: features (B, H, F), actions (B, H, S), target (B, R) -> scalar."""
+        return (self.critic(features, actions) - target).square().mean((1, 2)).sum()
 
     def replay_actor_loss(self, batch: Batch) -> Tensor:
         """The actor loss at K = 0: - Q(s, mu(o)), a scalar."""
         actions, features = self.policy.decide(batch.observations)
-        return -self.critic(features, actions)[0].mean()
+        return -self.critic(features, actions, own=True)[0].mean()
 
     # --- K > 0: through the environment ---
 
     def hour(self, world: World, state: Any, hour: Any) -> tuple[Any, Tensor, Tensor, Tensor]:
-        """See, act, step: the next state, reward (B,), features (B, H, F), actions (B, H, S)."""
+        """See, act, step: the next state, reward (B, R), features (B, H, F), actions (B, H, S)."""
         actions, features = self.policy.decide(world.observe(state, hour))
         state, reward = world.step(state, actions, hour)
-        return state, reward, features, actions
+        return state, self.per_critic(reward), features, actions
 
     def rollout(self, world: World, state: Any, window: Sequence[Any]) -> Rollout:
         """Roll the current actors through ``window``: K hours, and one more that is only looked at."""
@@ -123,14 +139,14 @@ class MADDPG:
         """The actor loss at K > 0 per hour, a scalar: the rolled rewards, then the critic's word on the rest."""
         hours = len(rollout.rewards)
         discounts = self.config.discount ** torch.arange(hours, device=rollout.rewards.device)
-        value = (discounts.unsqueeze(1) * rollout.rewards).sum(0)
+        value = (discounts.view(-1, 1, 1) * rollout.rewards).sum(0)
         if self.config.terminal_value:
-            tail = self.critic(rollout.features[-1], rollout.actions[-1])[0]
+            tail = self.critic(rollout.features[-1], rollout.actions[-1], own=True)[0]
             value = value + self.config.discount**hours * tail
         return -value.mean() / hours
 
     def rollout_target(self, rollout: Rollout) -> Tensor:
-        """What the critic should say of each rolled hour, (K, B): the rewards that followed, then the targets' tail."""
+        """What the critic should say of each hour, (K, B, R): the rewards that followed, then the targets' tail."""
         with torch.no_grad():
             value = self.target_critic(rollout.features[-1], rollout.actions[-1]).mean(0)
             values = []
@@ -141,10 +157,13 @@ class MADDPG:
 
     # --- one update ---
 
-    def update(self, batch: Batch | None = None, world: World | None = None, start: Any = None) -> dict[str, float]:
+    def update(
+        self, batch: Batch | None = None, world: World | None = None, start: Any = None, *, actors: bool = True
+    ) -> dict[str, float]:
         """One update of critic, actors and targets: from a ``batch`` (K = 0), or a ``world`` and its ``start``.
 
-        ``start`` is (state, window) as ``rollout`` takes them. Returns the losses.
+        ``start`` is (state, window) as ``rollout`` takes them; without ``actors`` the batch moves the critic alone.
+        Returns the losses.
 
         Raises:
             ValueError: neither or both were given.
@@ -156,8 +175,11 @@ class MADDPG:
         if batch is not None:
             with torch.no_grad():
                 features = self.policy.features(batch.observations)
-            critic_loss = self.critic_loss(features, batch.actions, self.replay_target(batch))
+            critic_loss = self._critic_loss(features, batch.actions, self.replay_target(batch))
             losses["critic_loss"] = self._descend(critic_loss, self.critic_optimiser, self.critic)
+            if not actors:
+                self._follow(self.target_critic, self.critic)
+                return losses
             actor_loss = self.replay_actor_loss(batch)
         else:
             assert world is not None
@@ -167,7 +189,7 @@ class MADDPG:
         if batch is None and self.config.terminal_value:
             # After the actors, so that their loss saw the critic unchanged.
             seen, done = (torch.cat(values[:-1]).detach() for values in (rollout.features, rollout.actions))
-            critic_loss = self.critic_loss(seen, done, self.rollout_target(rollout).flatten())
+            critic_loss = self._critic_loss(seen, done, self.rollout_target(rollout).flatten(0, 1))
             losses["critic_loss"] = self._descend(critic_loss, self.critic_optimiser, self.critic)
         if self.config.rollout_horizon == 0 or self.config.terminal_value:
             self._follow(self.target_policy, self.policy)

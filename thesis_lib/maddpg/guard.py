@@ -200,10 +200,17 @@ class Guard(nn.Module):
             place[row, home * slots + slot] = 1.0
         buffer("place", place)
 
+    def chargers(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is observed of each charger, all (B, C): connected (1 or 0), hours left (-1: undisclosed), required
+        SOC, SOC. Only the last passes a gradient: the others are the car's."""
+        places = (self.charger_home.unsqueeze(1) * observations.shape[2] + self.charger_columns).T
+        flat = observations.flatten(1)
+        connected, departure, required = flat.detach()[:, places[:3]].unbind(1)
+        return connected, departure, required, flat.index_select(1, places[3])
+
     def margins(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Connected (B, C) as 0 or 1, and the SOC gain (B, C) that this hour must bring (negative: may lose)."""
-        seen = observations[:, self.charger_home].gather(2, self.charger_columns.expand(len(observations), -1, -1))
-        connected, departure, required, soc = seen.unbind(2)
+        connected, departure, required, soc = self.chargers(observations)
         target = (required - self.tolerance).clamp(0, 1)
         steps = (departure - self.spare_steps).clamp(0, self.steps - 1).long()
         percent = target * (REQUIRED_GRID - 1)
@@ -216,9 +223,8 @@ class Guard(nn.Module):
         undisclosed = (target - soc).clamp(max=self.undisclosed_pace)
         return connected, torch.where(departure < 0, undisclosed, needed - soc)
 
-    def lower(self, observations: Tensor, margins: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """The least admissible action (B, H, S) given observations (B, H, O); ``margins`` where at hand."""
-        connected, gain = self.margins(observations) if margins is None else margins
+    def action_for(self, gain: Tensor) -> Tensor:
+        """The least action (B, C) that brings a SOC gain (B, C) in one hour; negative: the deepest discharge."""
         place = ((gain - self.first_gain) / self.gain_step).clamp(0, GAIN_GRID - 1)
         below = place.detach().floor().clamp(max=GAIN_GRID - 2)
         part, column = place - below, below.long()
@@ -226,17 +232,26 @@ class Guard(nn.Module):
         table = self.least.flatten()
         action = table[row] * (1 - part) + table[row + 1] * part
         # Below the charger's least power nothing would happen.
-        action = torch.where(action > 0, torch.maximum(action, self.power_share_min), action)
-        action = torch.where(connected > 0.5, torch.maximum(action, self.charger_low), self.charger_low)
+        return torch.where(action > 0, torch.maximum(action, self.power_share_min), action)
 
+    def least_actions(self, observations: Tensor, margins: tuple[Tensor, Tensor]) -> Tensor:
+        """The least admissible action of each charger and appliance, (B, C + A)."""
+        connected, gain = margins
+        action = self.action_for(gain)
+        action = torch.where(connected > 0.5, torch.maximum(action, self.charger_low), self.charger_low)
         columns = self.appliance_columns.expand(len(observations), -1, -1)
-        can_start, latest, deadline, duration = observations[:, self.appliance_home].gather(2, columns).unbind(2)
+        seen = observations.detach()[:, self.appliance_home].gather(2, columns)
+        can_start, latest, deadline, duration = seen.unbind(2)
         slack = torch.minimum(latest, deadline - (duration - 1) * self.appliance_hours)
         start = (can_start > 0.5) & (slack < 0.5 * self.appliance_hours)
-        bounds = torch.cat([action, start.to(action.dtype)], dim=1)
-        guarded = 1.0 - self.place.sum(0)
-        low = (bounds @ self.place).view(-1, *self.action_low.shape)
-        return low + (guarded.view(self.action_low.shape) * self.action_low)
+        return torch.cat([action, start.to(action.dtype)], dim=1)
+
+    def lower(self, observations: Tensor, least: Tensor | None = None) -> Tensor:
+        """The least admissible action (B, H, S) given observations (B, H, O); ``least_actions`` where at hand."""
+        if least is None:
+            least = self.least_actions(observations, self.margins(observations))
+        low = (least @ self.place).view(-1, *self.action_low.shape)
+        return low + ((1.0 - self.place.sum(0)).view(self.action_low.shape) * self.action_low)
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Guarded actions (B, H, S) from observations (B, H, O) and actions (B, H, S)."""

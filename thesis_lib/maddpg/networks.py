@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from thesis_lib.maddpg.guard import Guard
+from thesis_lib.maddpg.coordination import column_table
+from thesis_lib.maddpg.household import Household
 
-Coordination = Literal["none", "broadcast"]
-
+CLOCK = ("hour", "month", "day_type")
+DEVICES = ("electric_vehicle_", "connected_electric_vehicle_", "incoming_electric_vehicle_", "deferrable_appliance_")
+# Temperature and humidity say little of what is to come, but tell one train day from another: actors that read them
+# fitted those days better and others worse.
+UNREAD = ("outdoor_",)
+LIVE = ("net_electricity_consumption", "electrical_storage_soc")  # what the home's own actions change
+GAIN = 2.0  # slope of the multiples: with weights as small as at first they stay near 1
 # Observations that every home shares: the critic reads them once.
-COMMUNITY_WIDE = ("month", "day_type", "hour", "outdoor", "diffuse", "direct", "carbon", "electricity_pricing")
-NET, LOAD, PV = "net_electricity_consumption", "non_shiftable_load", "solar_generation"
+COMMUNITY_WIDE = ("month", "day_type", "hour", "diffuse", "direct", "carbon", "electricity_pricing")
 PRICES = tuple(f"electricity_pricing{suffix}" for suffix in ("", "_predicted_1", "_predicted_2", "_predicted_3"))
-
-
-def column_table(names: list[list[str]], name: str) -> Tensor:
-    """Column of ``name`` in each home's list, (H,) long; -1 where the home has no such observation."""
-    return torch.tensor([home.index(name) if name in home else -1 for home in names])
 
 
 class Features(nn.Module):
@@ -28,49 +27,62 @@ class Features(nn.Module):
 
     ============  =========  ==========================================================================
     observations  (B, H, O)  CityLearn's lists, padded with 0
-    returns       (B, H, F)  normalised columns, then: hour and month on a circle, weekend, price now minus
-                             its 6, 12 and 24 h forecasts, uncontrolled net; for each charger hours left,
-                             SOC still to gain, and the least action the guard admits in each slot
+    returns       (B, H, F)  normalised columns without those of devices and of the air; hour and month on a circle and
+                             weekend in place of their labels; price now minus its 6, 12 and 24 h
+                             forecasts; `Household.SEEN` of the device in each slot
     ============  =========  ==========================================================================
 
-    The normaliser (``mean``, ``deviation``, both (H, O)) is fitted on train rows and saved with the weights.
+    Columns stand in the same place for every home, so that homes can share an actor. The normaliser (``mean``,
+    ``deviation``, both (H, O)) is fitted on train rows and saved with the weights.
     """
 
     mean: Tensor
     scale: Tensor
+    own_columns: Tensor
+    own_mask: Tensor
+    live_columns: Tensor
+    live_places: Tensor
+    circle: Tensor
     clock_columns: Tensor
     price_columns: Tensor
-    charger_place: Tensor
     critic_columns: Tensor
 
-    def __init__(self, names: list[list[str]], mean: Tensor, deviation: Tensor, guard: Guard | None):
+    def __init__(self, names: list[list[str]], mean: Tensor, deviation: Tensor, household: Household | None):
         super().__init__()
         homes, width = mean.shape
         present = torch.tensor([[column < len(home) for column in range(width)] for home in names])
         self.register_buffer("mean", mean.clone())
         self.register_buffer("scale", torch.where(present & (deviation > 1e-6), 1.0 / deviation.clamp(min=1e-6), 0.0))
-        self.guard = guard
-        labels = [home + [""] * (width - len(home)) for home in names]
+        self.household = household
         self.clock = all("hour" in home and "month" in home and "day_type" in home for home in names)
         self.prices = all(price in home for home in names for price in PRICES)
-        derived: list[str] = []
+        left_out = (*UNREAD, *(DEVICES if household else ()), *(CLOCK if self.clock else ()))
+        own = list(dict.fromkeys(name for home in names for name in home if not name.startswith(left_out)))
+        columns = torch.stack([column_table(names, name) for name in own], 1)
+        self.register_buffer("own_columns", columns.clamp_min(0), persistent=False)
+        self.register_buffer("own_mask", (columns >= 0).float(), persistent=False)
+        live = torch.tensor([[name in LIVE or household is None for name in own]]) & (columns >= 0)
+        rows = torch.arange(homes).unsqueeze(1)
+        self.register_buffer("live_columns", (rows * width + columns)[live], persistent=False)
+        self.register_buffer("live_places", (rows * len(own) + torch.arange(len(own)))[live], persistent=False)
+        turn = torch.arange(24) * (2 * math.pi / 24)  # a table: sines are dear, and hours and months are few
+        self.register_buffer("circle", torch.stack([turn.sin(), turn.cos()], 1), persistent=False)
+        labels = [list(own) for _ in names]
+        for home, row in enumerate(columns.tolist()):
+            labels[home] = [name if column >= 0 else "" for name, column in zip(own, row, strict=True)]
         if self.clock:
-            clock = torch.stack([column_table(names, name) for name in ("hour", "month", "day_type")], 1)
+            clock = torch.stack([column_table(names, name) for name in CLOCK], 1)
             self.register_buffer("clock_columns", clock, persistent=False)
-            derived += ["hour_sin", "hour_cos", "month_sin", "month_cos", "day_type_weekend"]
+            labels = [row + ["hour_sin", "hour_cos", "month_sin", "month_cos", "day_type_weekend"] for row in labels]
         if self.prices:
             prices = torch.stack([column_table(names, price) for price in PRICES], 1)
             self.register_buffer("price_columns", prices, persistent=False)
-            derived += ["electricity_pricing_fall"] * 3
-        if guard is not None:
-            slots = guard.action_low.shape[1]
-            derived += (
-                ["least_action"] * slots + ["hours_left"] * slots + ["undisclosed"] * slots + ["gain_due"] * slots
-            )
-            place = guard.place[: len(guard.floor)]
-            self.register_buffer("charger_place", place.clone(), persistent=False)
-        labels = [home + derived for home in labels]
-        self.size = width + len(derived)
+            labels = [row + ["electricity_pricing_fall"] * 3 for row in labels]
+        if household is not None:
+            held = household.devices.tolist()
+            for home, row in enumerate(labels):
+                row += [what if device else "" for device in held[home] for what in household.SEEN]
+        self.size = len(labels[0])
         # What the critic reads: every feature once.
         read = [
             home * self.size + column
@@ -84,30 +96,29 @@ class Features(nn.Module):
         """See the class."""
         return self.look(observations)[0]
 
-    def look(self, observations: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The features, and the least actions (B, H, S) that the guard admits, which are some of them."""
-        least = None
-        parts = [((observations - self.mean) * self.scale).clamp(-10, 10)]
+    def look(self, observations: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The features; where there is a household its habits and the guard's least actions too, both (B, H, S)."""
         batch = len(observations)
+        # Gradients pass through what the home's own actions change (net, SOC); for the rest there is nothing to pass.
+        still = observations.detach()
+        own = ((still - self.mean) * self.scale).gather(2, self.own_columns.expand(batch, -1, -1))
+        if torch.is_grad_enabled() and observations.requires_grad:
+            live = observations.flatten(1).index_select(1, self.live_columns)
+            live = (live - self.mean.flatten()[self.live_columns]) * self.scale.flatten()[self.live_columns]
+            own = own.flatten(1).index_copy(1, self.live_places, live).view_as(own)
+        parts = [own.clamp(-10, 10) * self.own_mask]
         if self.clock:
-            hour, month, day = observations.gather(2, self.clock_columns.expand(batch, -1, -1)).unbind(2)
-            turns = [hour * (2 * math.pi / 24), month * (2 * math.pi / 12)]
-            circle = [function(turn) for turn in turns for function in (torch.sin, torch.cos)]
-            parts.append(torch.stack([*circle, (day >= 6).to(hour.dtype)], 2))
+            hour, month, day = still.gather(2, self.clock_columns.expand(batch, -1, -1)).unbind(2)
+            circle = torch.cat([self.circle[hour.long() % 24], self.circle[2 * month.long() % 24]], 2)
+            parts += [circle, (day >= 6).to(hour.dtype).unsqueeze(2)]
         if self.prices:
-            price = observations.gather(2, self.price_columns.expand(batch, -1, -1))
+            price = still.gather(2, self.price_columns.expand(batch, -1, -1))
             scale = self.scale.gather(1, self.price_columns[:, :1])
             parts.append((price[..., :1] - price[..., 1:]) * scale)
-        if self.guard is not None:
-            homes, slots = self.guard.action_low.shape
-            connected, gain = self.guard.margins(observations)
-            least = self.guard.lower(observations, (connected, gain))
-            columns = self.guard.charger_columns.expand(batch, -1, -1)
-            left = observations[:, self.guard.charger_home].gather(2, columns)[..., 1]
-            here = torch.stack([connected * (left + 1) / 12, connected * (left < 0), connected * gain * 2], 1)
-            placed = (here @ self.charger_place).view(batch, 3, homes, slots).transpose(1, 2).flatten(2)
-            parts += [least, placed]
-        return torch.cat(parts, 2), least
+        if self.household is None:
+            return torch.cat(parts, 2), None, None
+        seen, habit, least = self.household.see(observations)
+        return torch.cat([*parts, seen], 2), habit, least
 
 
 class Actors(nn.Module):
@@ -115,84 +126,90 @@ class Actors(nn.Module):
 
     ========  =========  =====================================
     inputs    (B, H, F)
-    returns   (B, H, S)  actions within their bounds, 0 where a home has no such slot
+    returns   (B, H, S)  actions within their bounds, or, with habits, what to add to them: as much
+                         as the bounds allow, in either direction; 0 where a home has no such slot
+              (B, H, S)  multiples of the household's habit, near 1 at first
     ========  =========  =====================================
     """
 
+    low: Tensor
+    high: Tensor
     middle: Tensor
     reach: Tensor
 
     def __init__(
-        self, inputs: int, hidden: int, shared: bool, action_mask: Tensor, action_low: Tensor, action_high: Tensor
+        self,
+        inputs: int,
+        hidden: int,
+        shared: bool,
+        action_mask: Tensor,
+        action_low: Tensor,
+        action_high: Tensor,
+        habits: bool,
     ):
         super().__init__()
         homes, slots = action_mask.shape
         self.shared = shared
-        sizes = [(inputs, hidden), (hidden, hidden), (hidden, slots)]
+        sizes = [(inputs, hidden), (hidden, hidden), (hidden, 2 * slots)]
         copies = 1 if shared else homes
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for into, out in sizes:
             bound = 1.0 / math.sqrt(into)
             # The last layer starts small: actions near the middle, where tanh still has a slope.
-            bound = bound * 0.1 if out == slots else bound
+            bound = bound * 0.1 if out == 2 * slots else bound
             self.weights.append(torch.empty(copies, into, out).uniform_(-bound, bound))
             self.biases.append(torch.zeros(copies, 1, out))
-        self.register_buffer("middle", ((action_high + action_low) / 2 * action_mask).float(), persistent=False)
-        self.register_buffer("reach", ((action_high - action_low) / 2 * action_mask).float(), persistent=False)
+        self.register_buffer("low", (action_low * action_mask).float(), persistent=False)
+        self.register_buffer("high", (action_high * action_mask).float(), persistent=False)
+        middle, reach = (self.high + self.low) / 2, (self.high - self.low) / 2
+        if habits:
+            middle, reach = torch.zeros_like(middle), torch.maximum(self.low.abs(), self.high.abs())
+        self.register_buffer("middle", middle, persistent=False)
+        self.register_buffer("reach", reach, persistent=False)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         batch, homes, width = inputs.shape
         values = inputs.reshape(1, batch * homes, width) if self.shared else inputs.transpose(0, 1)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = torch.baddbmm(bias, values, weight)
-            values = torch.tanh(values) if layer == last else torch.nn.functional.silu(values)
+            values = values if layer == last else torch.nn.functional.silu(values)
         values = values.view(batch, homes, -1) if self.shared else values.transpose(0, 1)
-        return self.middle + self.reach * values.float()
+        actions, multiples = values.float().chunk(2, 2)
+        return self.middle + self.reach * torch.tanh(actions), 1 + GAIN * multiples
 
 
 class Policy(nn.Module):
-    """Observations (B, H, O) -> actions (B, H, S): features, coordination, actors, guard.
+    """Observations (B, H, O) -> actions (B, H, S): features, coordination, actors, habits, guard.
 
-    With ``none`` a home's action depends on its own observation alone. With ``broadcast`` two district sums are
-    added to every home's inputs: the last net consumption and the uncontrolled net (load - PV) of this hour.
+    An action is what the actor wants, plus a multiple of the habit of that device; the guard raises it where a car or
+    an appliance cannot wait; then the battery, which knows what the other devices do, answers likewise.
     """
-
-    district_columns: Tensor
-    district_mean: Tensor
-    district_scale: Tensor
 
     def __init__(
         self,
         features: Features,
+        coordination: nn.Module,
         actors: Actors,
-        guard: Guard | None,
-        coordination: Coordination,
-        names: list[list[str]],
-        mixed_precision: bool = False,
+        *,
+        habits: bool,
+        guard: bool,
+        guard_leak: float,
+        mixed_precision: bool,
     ):
-        super().__init__()
-        self.features, self.actors, self.guard = features, actors, guard
-        self.coordination, self.mixed_precision = coordination, mixed_precision
-        if coordination == "broadcast":
-            columns = torch.stack([column_table(names, name) for name in (NET, LOAD, PV)], 1)
-            if (columns < 0).any():
-                raise ValueError(f"coordination: broadcast needs every home to observe {NET}, {LOAD} and {PV}")
-            self.register_buffer("district_columns", columns, persistent=False)
-            spread = features.scale.gather(1, columns).clamp(min=1e-3).reciprocal().square().sum(0).sqrt()
-            mean = features.mean.gather(1, columns).sum(0)
-            self.register_buffer("district_mean", torch.stack([mean[0], mean[1] - mean[2]]))
-            # Homes move together, so a district sum varies more than independent homes would.
-            self.register_buffer("district_scale", 0.5 / torch.stack([spread[0], spread[1] + spread[2]]))
-        elif coordination != "none":
-            raise ValueError(f"unknown coordination {coordination!r}: use none or broadcast")
+        """``habits``, ``guard``: whether actors start from the household's, and whether it has the last word.
 
-    def district(self, observations: Tensor) -> Tensor:
-        """The broadcast: (B, 2), normalised; from the observations of all homes."""
-        seen = observations.gather(2, self.district_columns.expand(len(observations), -1, -1)).sum(1)
-        sums = torch.stack([seen[:, 0], seen[:, 1] - seen[:, 2]], 1)
-        return (sums - self.district_mean) * self.district_scale
+        Raises:
+            ValueError: habits or a guard without a household.
+        """
+        super().__init__()
+        self.features, self.coordination, self.actors = features, coordination, actors
+        self.household = features.household
+        if self.household is None and (habits or guard):
+            raise ValueError("habits and guard need a household that says what they are: set both to false")
+        self.habits, self.guard, self.guard_leak = habits, guard, guard_leak
+        self.mixed_precision = mixed_precision
 
     def forward(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         """Actions within bounds; ``noise`` (B, H, S) is added before the guard, which has the last word."""
@@ -200,49 +217,71 @@ class Policy(nn.Module):
 
     def decide(self, observations: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Actions (B, H, S) and the homes' own features (B, H, F), which the critic reads."""
-        own, least = self.features.look(observations)
-        inputs = own
-        if self.coordination == "broadcast":
-            district = self.district(observations).unsqueeze(1).expand(-1, own.shape[1], -1)
-            inputs = torch.cat([own, district], 2)
+        own, habit, least = self.features.look(observations)
+        inputs = self.coordination(own, observations)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            actions = self.actors(inputs)
-        if noise is not None:
-            low, high = self.actors.middle - self.actors.reach, self.actors.middle + self.actors.reach
-            actions = torch.minimum(torch.maximum(actions + noise, low), high)
-        return (actions if least is None else torch.maximum(actions, least)), own
+            wanted, multiples = self.actors(inputs)
+        wanted = wanted if noise is None else wanted + noise
+        actions = self.within(wanted + multiples * habit if self.habits else wanted)
+        if self.guard and least is not None:
+            actions = _raised(actions, least, self.guard_leak)
+        if self.habits and self.household is not None:  # the battery last: it knows what the other devices do
+            battery = self.household.battery
+            cover = self.household.cover(observations, actions).unsqueeze(2)
+            actions = torch.where(battery > 0, self.within(wanted + multiples * cover), actions)
+        return actions, own
+
+    def within(self, actions: Tensor) -> Tensor:
+        """The nearest actions within the bounds."""
+        return torch.minimum(torch.maximum(actions, self.actors.low), self.actors.high)
+
+
+def _raised(actions: Tensor, least: Tensor, leak: float) -> Tensor:
+    """The larger of both. Where that is ``least``, a share of the gradient still reaches the actor: one that relies on
+    the guard must feel that acting earlier pays, or it never does."""
+    raised = torch.maximum(actions, least)
+    if leak and torch.is_grad_enabled():
+        raised = raised + leak * (actions - actions.detach()) * (actions < least)
+    return raised
 
 
 class Critic(nn.Module):
-    """The central twin critic: everything seen and done in the community -> two estimates of the team's return.
+    """The central twin critic: everything seen and done in the community -> two estimates of each return.
 
-    ========  =========  ===================================
+    ========  =========  =====================================================================
     features  (B, H, F)  what the homes saw
     actions   (B, H, S)  what they did
-    returns   (2, B)     two independent estimates (Fujimoto et al. 2018)
-    ========  =========  ===================================
+    returns   (2, B, R)  two independent estimates (Fujimoto et al. 2018); R = 1 for the team,
+                         R = H with one critic per agent, as in Lowe et al. 2017
+    ========  =========  =====================================================================
     """
 
     columns: Tensor
     slots: Tensor
 
-    def __init__(self, columns: Tensor, action_mask: Tensor, hidden: int):
+    def __init__(self, columns: Tensor, action_mask: Tensor, hidden: int, agents: int = 1):
+        """``agents``: R, how many returns there are to estimate."""
         super().__init__()
+        self.agents = agents
         self.register_buffer("columns", columns, persistent=False)
         self.register_buffer("slots", action_mask.flatten().nonzero().flatten(), persistent=False)
         sizes = [(len(columns) + len(self.slots), hidden), (hidden, hidden), (hidden, 1)]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for into, out in sizes:
-            self.weights.append(torch.empty(2, into, out).uniform_(-1, 1) / math.sqrt(into))
-            self.biases.append(torch.zeros(2, 1, out))
+            self.weights.append(torch.empty(2 * agents, into, out).uniform_(-1, 1) / math.sqrt(into))
+            self.biases.append(torch.zeros(2 * agents, 1, out))
 
-    def forward(self, features: Tensor, actions: Tensor) -> Tensor:
-        """See the class."""
-        seen = features.flatten(1)[:, self.columns]
-        values = torch.cat([seen, actions.flatten(1)[:, self.slots]], 1).expand(2, -1, -1)
+    def forward(self, features: Tensor, actions: Tensor, own: bool = False) -> Tensor:
+        """See the class. With ``own`` the gradient of agent h's estimate reaches only what home h saw and did."""
+        if own and self.agents > 1:
+            itself = torch.eye(self.agents, device=actions.device).view(self.agents, 1, self.agents, 1)
+            features, actions = (x.detach() + itself * (x - x.detach()) for x in (features, actions))
+        seen, done = features.flatten(-2)[..., self.columns], actions.flatten(-2)[..., self.slots]
+        values = torch.cat([seen, done], -1)  # (B, in), or (R, B, in)
+        values = values.expand(2 * self.agents, -1, -1) if values.dim() == 2 else values.repeat(2, 1, 1)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = torch.baddbmm(bias, values, weight)
             if layer < last:  # layer norm keeps the estimates from running away (Ball et al. 2023)
                 values = torch.nn.functional.silu(torch.nn.functional.layer_norm(values, values.shape[-1:]))
-        return values.squeeze(2)
+        return values.view(2, self.agents, -1).transpose(1, 2)

@@ -14,8 +14,8 @@ class Batch(NamedTuple):
     ============  =============  =========================================
     observations  (N, H, O)      what each home saw
     actions       (N, H, S)      what was done, after the guard
-    reward        (N,)           the team reward
-    following     (N, H, O)      what each home saw next
+    reward        (N,) or (N, H) the team's reward or each home's, summed with discount over the hours of the return
+    following     (N, H, O)      what each home saw after them
     ============  =============  =========================================
 
     Nothing here ends: days follow days, so every transition bootstraps from what follows.
@@ -30,12 +30,15 @@ class Batch(NamedTuple):
 class Replay:
     """The last ``capacity`` transitions, kept on one device."""
 
-    def __init__(self, capacity: int, homes: int, observations: int, slots: int, device: str = "cpu"):
+    def __init__(
+        self, capacity: int, homes: int, observations: int, slots: int, device: str = "cpu", individual: bool = False
+    ):
+        """``individual``: there is a reward for each home."""
         self.capacity, self.size, self.position = capacity, 0, 0
         self.memory = Batch(
             torch.zeros(capacity, homes, observations, device=device),
             torch.zeros(capacity, homes, slots, device=device),
-            torch.zeros(capacity, device=device),
+            torch.zeros((capacity, homes) if individual else capacity, device=device),
             torch.zeros(capacity, homes, observations, device=device),
         )
 

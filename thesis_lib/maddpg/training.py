@@ -11,7 +11,8 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,18 +22,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from thesis_lib.community.kpis import WEIGHTS, team_reward
+from thesis_lib.community.kpis import WEIGHTS, individual_reward, team_reward
 from thesis_lib.community.model import FLOATS, Community, Flows, Rows, State
 from thesis_lib.community.observations import Observer
 from thesis_lib.community.splits import blocks
 from thesis_lib.maddpg import device as devices
 from thesis_lib.maddpg.algorithm import MADDPG, MADDPGConfig
-from thesis_lib.maddpg.guard import Guard, fit_undisclosed_pace, guard_of
+from thesis_lib.maddpg.coordination import coordination
+from thesis_lib.maddpg.guard import fit_undisclosed_pace
+from thesis_lib.maddpg.household import Household, household_of
 from thesis_lib.maddpg.networks import Actors, Critic, Features, Policy
 from thesis_lib.maddpg.noise import Noise, NoiseKind
 from thesis_lib.maddpg.replay import Batch, Replay
 
-FORMAT = 1  # of checkpoints
+FORMAT = 2  # of checkpoints
 LOG_FIELDS = (
     "update",
     "seconds",
@@ -53,11 +56,19 @@ class TrainConfig(MADDPGConfig):
     batch: int = Field(ge=1)  # copies rolled together (K > 0), transitions per update (K = 0)
     final_rate: float = Field(gt=0, le=1)  # learning rates fall along a cosine to this share at the last update
     validate_every: int = Field(ge=1)  # updates between validations, which also write the checkpoints
+    habits: bool  # actors start from what a careful household does, and say by how much to depart from it
     guard: bool  # raise actions so that no departure or deadline is missed
+    guard_leak: float = Field(ge=0, le=1)  # share of the gradient that passes where the guard has raised an action
     guard_spare_steps: int = Field(ge=0)  # plan for departures this many hours before the disclosed one
     guard_tolerance: float = Field(ge=0, lt=1)  # SOC below the required one that the guard accepts
+    v2g: bool  # cars may discharge
+    replicate: int = Field(ge=0)  # homes of the community, the first ones or copies; 0: those of the data set
+    observation_noise: float = Field(ge=0)  # at evaluation: of the meters, in standard deviations of what they read
+    observation_missing: float = Field(ge=0, le=1)  # at evaluation: share of hours in which readings do not arrive
     augment: bool  # train on days, homes, weather and prices put together anew, all from train rows
     swap_share: float = Field(ge=0, le=1)  # augment: share of homes that get another home's load or PV
+    reward: Literal["team", "individual"]  # of the district, or of each home on its own net
+    weights: dict[str, float]  # of the reward's terms; validation and results keep the protocol's
     reward_offset: float  # added to each hour's reward: near minus its mean, the critic's values stay near 0
     # K = 0 only
     replay_capacity: int = Field(ge=1)  # transitions remembered
@@ -65,6 +76,7 @@ class TrainConfig(MADDPGConfig):
     collect_hours: int = Field(ge=1)  # hours they are rolled before they start elsewhere
     updates_per_hour: int = Field(ge=1)  # updates after each collected hour
     warmup_hours: int = Field(ge=0)  # hours collected before the first update
+    critic_warmup: int = Field(ge=0)  # first updates that move the critic alone
     noise: NoiseKind  # gaussian or ou
     noise_scale: float = Field(ge=0)  # standard deviation of the exploration, in units of the action
     noise_theta: float = Field(gt=0, le=1)  # ou: share of the noise that is forgotten each hour
@@ -84,8 +96,8 @@ class TrainingWorld(Protocol):
     action_high: Tensor  # (H, S)
     device: torch.device
 
-    def make_guard(self, settings: dict[str, Any]) -> Guard | None:
-        """The guard with the settings of ``guard_settings``."""
+    def make_household(self, settings: dict[str, Any]) -> Household | None:
+        """The household with the guard's settings of ``guard_settings``; None where there is no such thing."""
         ...
 
     def guard_settings(self, config: TrainConfig) -> dict[str, Any]:
@@ -101,7 +113,7 @@ class TrainingWorld(Protocol):
         ...
 
     def step(self, state: Any, actions: Tensor, hour: Any) -> tuple[Any, Tensor]:
-        """Next state and team reward (B,)."""
+        """Next state, and the team's reward (B,) or each home's (B, H)."""
         ...
 
     def validate(self, policy: Policy) -> dict[str, float]:
@@ -135,17 +147,20 @@ class CommunityWorld:
         augment: bool = True,
         swap_share: float = 0.25,
         reward_offset: float = 0.0,
+    reward: Literal["team", "individual"] = "team",
+        weights: Mapping[str, float] = WEIGHTS,
         tolerance: float = 0.05,
     ):
         """``reference``: business as usual, whose terms scale the reward; ``tolerance``: SOC a departure may lack."""
         self.community, self.augment, self.swap_share, self.tolerance = community, augment, swap_share, tolerance
         self.reward_offset = reward_offset
+        self.reward, self.weights = reward, dict(weights)
         self.fingerprint, self.observation_names = community.fingerprint, community.observation_names
         self.action_mask, self.device = community.action_mask, community.device
         self.action_low, self.action_high = community.action_low, community.action_high
         self.observer = Observer(community)
         self.train_blocks = torch.tensor(blocks("train", community.rows))
-        self.margin_guard = self.make_guard({"undisclosed_pace": 0.0, "spare_steps": 0, "tolerance": 0.0})
+        self.margin_guard = self.make_household({"undisclosed_pace": 0.0}).guard
         held = community.read(torch.arange(community.rows, device=self.device))
         self.one_car_each = bool(((held.car == community.cars) | (held.car == community.charger_car)).all()) and len(
             set(community.charger_car.tolist())
@@ -172,9 +187,9 @@ class CommunityWorld:
             "tolerance": config.guard_tolerance,
         }
 
-    def make_guard(self, settings: dict[str, Any]) -> Guard:
+    def make_household(self, settings: dict[str, Any]) -> Household:
         """See `TrainingWorld`."""
-        return guard_of(self.community, **settings).to(self.device)
+        return household_of(self.community, **settings).to(self.device)
 
     def draw(self, batch: int, hours: int, generator: torch.Generator) -> tuple[State, list[Rows]]:
         """See `TrainingWorld`; initial states of charge are random, those of cars such that departures can be met.
@@ -218,6 +233,7 @@ class CommunityWorld:
                     ("connected", "departure", "required_soc", "incoming", "arrival", "arrival_soc", "car"), chargers
                 ),
                 **dict.fromkeys(("keep", "floor", "forced", "charger", "drift"), cars),
+                **dict.fromkeys(("alive", "clock"), shifted(c.appliances)),
             }
         for name, where in channels.items():
             pair = isinstance(where, tuple)
@@ -229,7 +245,7 @@ class CommunityWorld:
         state = c.reset(
             batch, start.to(self.device), hours + 1, battery, torch.maximum(cars_soc, c.storage_minimum_soc[c.homes :])
         )
-        state = state._replace(net=window[0].load - window[0].pv)
+        state = state._replace(net=window[0].load - window[0].pv, next_cycle=window[0].alive)
         connected, gain = self.margin_guard.margins(self.observer(state, window[0]))
         due = (connected * gain.clamp(min=0.0)).to(c.dtype)
         lift = torch.zeros_like(cars_soc).index_add(1, c.charger_car[c.charger_slot >= 0], due)
@@ -244,10 +260,16 @@ class CommunityWorld:
     def step(self, state: State, actions: Tensor, hour: Rows) -> tuple[State, Tensor]:
         """See `TrainingWorld`; business as usual earns minus one on average, plus ``reward_offset``."""
         after, flows = self.community.step(state, actions, hour, surrogate=True)
-        return after, self._reward(state, flows, self.scale) + self.reward_offset
+        if self.reward == "individual":
+            day_start, past = state.row % self.community.steps_per_day == 0, (state.net, state.home_day_peak)
+            own = individual_reward(
+                flows.net, flows.cost, flows.emissions, *past, day_start, self.scale, self.weights
+            )
+            return after, own + self.reward_offset
+        return after, self._reward(state, flows, self.scale, self.weights) + self.reward_offset
 
     def _reward(
-        self, state: State, flows: Flows, scale: dict[str, float], weights: dict[str, float] = WEIGHTS
+        self, state: State, flows: Flows, scale: dict[str, float], weights: Mapping[str, float] = WEIGHTS
     ) -> Tensor:
         day_start = state.row % self.community.steps_per_day == 0
         return team_reward(
@@ -338,13 +360,26 @@ class _Acting:
 # --- building ---
 
 
-def build_policy(config: MADDPGConfig, world: Any, guard: Guard | None, mean: Tensor, deviation: Tensor) -> Policy:
+def build_policy(
+    config: TrainConfig, world: Any, household: Household | None, mean: Tensor, deviation: Tensor
+) -> Policy:
     """The policy of a world, with fresh weights; ``mean`` and ``deviation`` (H, O) normalise its observations."""
-    features = Features(world.observation_names, mean, deviation, guard)
-    inputs = features.size + (2 if config.coordination == "broadcast" else 0)
-    bounds = (x.float().cpu() for x in (world.action_low, world.action_high))
-    actors = Actors(inputs, config.actor_units, config.shared_actors, world.action_mask.cpu(), *bounds)
-    return Policy(features, actors, guard, config.coordination, world.observation_names, config.mixed_precision)
+    features = Features(world.observation_names, mean, deviation, household)
+    names, low, high = world.observation_names, world.action_low.float().cpu(), world.action_high.float().cpu()
+    if not config.v2g and household is not None:
+        low = torch.where(household.devices.cpu(), low.clamp_min(0), low)
+    heard = coordination(config.coordination, names, features.size, mean, features.scale)
+    inputs, mask = features.size + heard.extra, world.action_mask.cpu()
+    actors = Actors(inputs, config.actor_units, config.shared_actors, mask, low, high, config.habits)
+    return Policy(
+        features,
+        heard,
+        actors,
+        habits=config.habits,
+        guard=config.guard,
+        guard_leak=config.guard_leak,
+        mixed_precision=config.mixed_precision,
+    )
 
 
 def fit_normaliser(world: TrainingWorld, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -371,17 +406,19 @@ class _Run:
         torch.manual_seed(seed)
         self.config, self.world, self.seed = config, world, seed
         self.generator = torch.Generator().manual_seed(seed)
-        self.guard_settings = world.guard_settings(config) if config.guard else {}
-        guard = world.make_guard(self.guard_settings) if config.guard else None
+        self.guard_settings = world.guard_settings(config)
+        household = world.make_household(self.guard_settings)
         mean, deviation = fit_normaliser(world, self.generator)
-        policy = build_policy(config, world, guard, mean, deviation)
-        critic = Critic(policy.features.critic_columns, world.action_mask.cpu(), config.critic_units)
+        policy = build_policy(config, world, household, mean, deviation)
+        agents = len(mean) if config.critics == "per_agent" else 1
+        critic = Critic(policy.features.critic_columns, world.action_mask.cpu(), config.critic_units, agents)
         self.algorithm = MADDPG(config, policy.to(world.device), critic.to(world.device))
         self.replay = None
         if config.rollout_horizon == 0:
             homes, width = mean.shape
             slots = world.action_mask.shape[1]
-            self.replay = Replay(config.replay_capacity, homes, width, slots, str(world.device))
+            individual = config.reward == "individual"
+            self.replay = Replay(config.replay_capacity, homes, width, slots, str(world.device), individual)
         self.updates, self.seconds, self.best = 0, 0.0, math.inf
         self.sums: dict[str, float] = {}
         self.count = 0
@@ -415,19 +452,27 @@ class _Run:
         state, window = world.draw(config.copies, config.collect_hours, self.generator)
         noise = Noise(config.noise, config.noise_scale, (config.copies, *world.action_mask.shape), config.noise_theta)
         observations = world.observe(state, window[0])
+        unfinished: deque[Batch] = deque()  # of the last hours, with the rewards so far
         for hour, following in zip(window[:-1], window[1:], strict=True):
             with torch.no_grad():
                 actions = self.algorithm.policy(observations, noise.sample(self.generator).to(observations))
                 state, reward = world.step(state, actions, hour)
                 after = world.observe(state, following)
-                self.replay.add(Batch(observations, actions, reward, after))
+                unfinished = deque(
+                    past._replace(reward=past.reward + config.discount ** (len(unfinished) - place) * reward)
+                    for place, past in enumerate(unfinished)
+                )
+                unfinished.append(Batch(observations, actions, reward, after))
+                if len(unfinished) == config.return_hours:
+                    self.replay.add(unfinished.popleft()._replace(following=after))
                 observations = after
             if self.replay.size < config.warmup_hours * config.copies:
                 continue
             for _ in range(config.updates_per_hour):
                 if self.updates < config.updates:
                     self.rates()
-                    self.note(self.algorithm.update(batch=self.replay.sample(config.batch, self.generator)))
+                    batch = self.replay.sample(config.batch, self.generator)
+                    self.note(self.algorithm.update(batch=batch, actors=self.updates >= config.critic_warmup))
 
     # --- checkpoints ---
 
@@ -525,6 +570,8 @@ def train(
             config.augment,
             config.swap_share,
             config.reward_offset,
+            config.reward,
+            config.weights,
         )
     else:
         world = community
@@ -683,9 +730,9 @@ def load_policy(path: Path | str, community: Community, device: Literal["auto"] 
     target = devices.resolve(device).torch
     config = TrainConfig(**content["config"])
     weights = content["policy"] if "policy" in content else content["algorithm"]["policy"]
-    guard = guard_of(community, **content["guard_settings"]) if config.guard else None
+    household = household_of(community, **content["guard_settings"])
     mean = weights["features.mean"].cpu()
-    policy = build_policy(config, community, guard, mean, torch.ones_like(mean))
+    policy = build_policy(config, community, household, mean, torch.ones_like(mean))
     policy.load_state_dict(weights)
     about = {key: value for key, value in content.items() if key not in ("policy", "algorithm", "replay", "random")}
     return TrainedPolicy(policy.to(target), community.fingerprint, about)

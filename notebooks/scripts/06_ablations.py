@@ -1,0 +1,251 @@
+# %% [markdown]
+# # 06 · Ablations: what the result rests on
+#
+# **What is asked.** A good composite says that the whole works, not which part of it does. Here every variant differs
+# from its reference in one thing, is trained with the same five seeds at the same short budget, and is judged on the
+# weeks kept for testing. The thesis asks what the coordination architecture (O.E.1), the learning algorithm (O.E.2) and
+# the priorities among objectives (O.E.3) do to the control of flexibility; after those come the service it must keep,
+# what happens when meters fail or homes are new, and size.
+#
+# The budget is a fraction of the thesis' own, so the levels here are not the thesis' levels: only differences count.
+# Policies are rolled in the fast model, whose distance to CityLearn notebook 03 measures.
+
+# %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "train_missing": true}}
+profile = "ablations"  # configs/<profile>.yaml; results and figures go to folders of this name
+edition = "auto"  # official | offline | auto (official if it can be had)
+language = ""  # of figures and tables: es | en; empty: as the profile says
+seeds = []  # that should be there; empty: those of the profile
+hours = 0  # of the evaluation, from row 0; 0: the whole year
+train_missing = False  # train here what is missing, one after another; `make ablations` trains it side by side
+
+# %%
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from thesis_lib import paths
+from thesis_lib.analysis import ablations, evaluation, figures, labels, learner, tables
+from thesis_lib.community import dataset, splits
+from thesis_lib.community.model import Community
+from thesis_lib.config import load_config
+from thesis_lib.controllers import CONTROLLERS
+from thesis_lib.provenance import ensure_writable, run_record, write_json_atomic
+
+config = load_config(profile)
+labels.use(language or config.language)
+figures.use_style()
+torch.set_num_threads(config.threads)
+seeds = seeds or config.seeds
+data = dataset.find(edition)
+ensure_writable(paths.results(profile))
+print(f"profile {profile}, {data.edition} edition, seeds {seeds}")
+if hours:
+    display(Markdown(f"**A trial of {hours} hours: what follows shows that everything runs, and is no result.**"))
+
+# %% [markdown]
+# ## What is there
+#
+# Each row of `results/<profile>/kpis.csv` names its variant and seed. What has no rows is left out below and named.
+
+# %%
+everyone = dict.fromkeys(
+    [name for family in ablations.FAMILIES.values() for name in (family.reference, *family.variants)]
+    + list(ablations.SIZES)
+)
+if train_missing:
+    for variant in everyone:
+        for seed in seeds if variant in config.variants else []:
+            learner.learn(config, variant, seed, data, end=hours or None)
+for name in (evaluation.REFERENCE, "rule"):
+    evaluation.evaluate_controller(
+        name, "default", 0, CONTROLLERS[name], data, profile, config.engines, end=hours or None, progress=False
+    )
+kpis = evaluation.collect(profile)
+kpis = kpis[kpis["edition"] == data.edition]
+engine = "model" if "model" in config.engines else config.engines[0]
+where = {"split": "test" if (kpis["split"] == "test").any() else "year", "engine": engine, "edition": data.edition}
+gaps = ablations.missing(kpis, list(everyone), seeds, **where)
+weeks = ablations.weekly(profile, everyone, seeds, engine=engine, edition=data.edition)
+rule = tables.select(kpis[kpis["controller"] == "rule"], **where)
+rule = rule.loc[rule["kpi"] == tables.COMPOSITE, "value"].iloc[0]
+display(
+    Markdown(
+        f"{len(everyone) - len(gaps)} of {len(everyone)} variants are there with all of {len(seeds)} seed(s). For "
+        f"orientation: business as usual has a composite of 1 by definition, the spread rule {rule:.3f}."
+    )
+)
+
+# %% [markdown]
+# ## How to read what follows
+#
+# A difference is taken seed by seed, variant minus reference: what both share, the luck of that seed's windows and
+# weights, cancels. Below zero the variant is better. Each point is a seed, the bar the 95 % t interval of their mean.
+# Five seeds tell large differences from none, not small ones, and an interval that holds zero is no proof that nothing
+# changed. p values are of the paired t test, and Holm's correction makes them count for the whole family; beside them,
+# the same test over the twelve test weeks asks whether another week, rather than another training, would tell the
+# same. A variant that fails the service gate is marked, because leaving cars empty is cheap.
+
+# %% [markdown]
+# ## O.E.1 · The coordination architecture
+#
+# Do homes need to hear of each other? From nothing at all, through two sums from an aggregator, in time or an hour
+# late, to attention among all homes; and need each home an actor of its own?
+
+# %%
+ablations.publish("coordination", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# ## O.E.2 · The learning algorithm
+#
+# The dial is $K$, the hours through which the reward's own gradient flows. $K = 0$ is MADDPG as published, where actors
+# climb the critic and know nothing else; shorter rollouts get as many more updates as take about the same time. The
+# last variant leaves the critic away instead, so that nothing values what comes after hour $K$.
+
+# %%
+ablations.publish("horizon", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# A team has one reward, and one critic is enough to estimate it. Does a reward for each home, or a critic for each,
+# as in the paper, change anything?
+
+# %%
+ablations.publish("learning", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# The same for MADDPG as published ($K = 0$), to give it its own best form: Ornstein-Uhlenbeck noise instead of
+# Gaussian, and a critic for each agent.
+
+# %%
+ablations.publish("maddpg", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# ## O.E.3 · The priorities among objectives
+#
+# The composite's weights are a choice. Here the reward's weights move from the bill (cost and emissions) to the grid
+# (ramping, daily peak and import), and to single terms; the composite that judges stays the same, so a variant may
+# lose on it and still be what somebody wants. The front shows what each buys.
+
+# %%
+ablations.publish("weights", kpis, profile, seeds, weeks, **where)
+
+# %%
+priorities = ["headline", *ablations.FAMILIES["weights"].variants]
+if set(priorities) & set(kpis["variant"]):
+    terms = ablations.ratios(kpis, priorities, **where)
+    order = [name for name in (*ablations.FRONT, *priorities) if name in set(terms["variant"])]
+    terms = pd.concat([terms[terms["variant"] == name] for name in dict.fromkeys(order)], ignore_index=True)
+    figures.show(ablations.front(terms), ablations.front_caption(terms, **where), "ablation_front", profile, terms)
+    middle = terms.groupby("variant")[tables.TERMS].mean()
+    with labels.using("en"):
+        texts = [
+            f"{labels.kpi(term).lower()} from {middle[term].min():.3f} ({labels.variant(middle[term].idxmin())}) to "
+            f"{middle[term].max():.3f} ({labels.variant(middle[term].idxmax())})"
+            for term in tables.TERMS
+        ]
+    display(Markdown(f"Over business as usual, the priorities move {'; '.join(texts)}."))
+
+# %% [markdown]
+# ## What service costs, and what the cars give back
+#
+# The guard raises a charging action when a departure would otherwise be missed. Without it a policy has to learn to
+# keep its promises by itself, and nothing in the team reward asks for that. V2G lets a car give energy back; the
+# comparison is fair only if both serve their drivers, so the table below shows service and wear beside the bill.
+
+# %%
+ablations.publish("service", kpis, profile, seeds, weeks, **where)
+
+# %%
+family = ablations.FAMILIES["service"]
+served = ablations.learned(kpis, (family.reference, *family.variants), **where)
+if len(served):
+    shown = (tables.COMPOSITE, *tables.TERMS, *tables.SERVICE, "battery_cycles")
+    tables.publish(tables.controllers(served, **where, names=shown), "ablation_service_kpis", profile)
+    back = {}
+    for variant in dict.fromkeys(served["variant"]):
+        if (paths.run(profile, data.edition, learner.CONTROLLER, variant, 0) / "flows.csv.gz").is_file():
+            flows = evaluation.read_flows(profile, data.edition, learner.CONTROLLER, variant)
+            back[variant] = ablations.given_back(flows)
+    with labels.using("en"):
+        texts = [f"{labels.variant(variant)} {energy:,.0f} kWh" for variant, energy in back.items()]
+    if texts:
+        display(Markdown(f"Given back by the cars in the whole run of seed 0: {'; '.join(texts)}."))
+
+# %% [markdown]
+# ## When meters fail
+#
+# The policy is the reference's own, not trained anew: only what it sees changes. Noise is on what a home's own meters
+# read (load, PV, net, states of charge), in standard deviations of each; where readings are lost, the home goes on with
+# its last ones.
+
+# %%
+ablations.publish("meters", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# ## Homes nobody trained on
+#
+# Shared actors can act in a home they have never seen. They were trained on five or ten homes and act in all; the
+# reference is the same shared actor trained on all of them.
+
+# %%
+ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
+
+# %%
+texts = []
+for variant in ablations.FAMILIES["unseen"].variants:
+    if variant not in config.variants or variant not in set(kpis["variant"]):
+        continue
+    community = Community.from_citylearn(dataset.load(data), dtype=torch.float64)
+    pairs = ((learner.CONTROLLER, variant), (evaluation.REFERENCE, "default"))
+    runs = [tables.replay(evaluation.read_flows(profile, data.edition, *pair), community) for pair in pairs]
+    blocks = splits.blocks("test") if where["split"] == "test" else [(0, len(runs[0].rows))]
+    rows = [row for start, stop in blocks for row in range(start, stop)]
+    costs, usual = (
+        tables.home_costs(run, community.home_names, *pair, rows) for run, pair in zip(runs, pairs, strict=True)
+    )
+    trained = [community.home_names[home] for home in config.train_for(variant)["homes"]]
+    groups = ablations.cost_by_group(costs, usual, trained)
+    tables.publish(groups, f"ablation_{variant}", profile)
+    share = groups.set_index("group")["cost_vs_bau"]
+    texts.append(
+        f"With {len(trained)} homes to train on, those pay {share['trained']:.3f} of business as usual's bill and the "
+        f"homes never seen {share['unseen']:.3f} (seed 0)."
+    )
+display(Markdown(" ".join(texts) or "No policy trained on some of the homes only has rows yet."))
+
+# %% [markdown]
+# ## Size
+#
+# The same homes, fewer or replicated with shifted loads, each size over business as usual of its own community. Time
+# and memory are what a training process took on the machine named in each `run.json`; large communities roll fewer
+# copies at once, so the time of one home in one rolled hour is the figure to compare.
+
+# %%
+size = ablations.sizes(profile, kpis, **where)
+if len(size):
+    tables.publish(size, "ablation_scale", profile)
+    figures.show(ablations.scale(size), ablations.scale_caption(size, **where), "ablation_scale", profile, size)
+    first, last = size.iloc[0], size.iloc[-1]
+    if len(size) > 1:
+        display(
+            Markdown(
+                f"From {first['homes']:.0f} to {last['homes']:.0f} homes, one home in one rolled hour takes "
+                f"{first['microseconds']:.1f} to {last['microseconds']:.1f} µs."
+            )
+        )
+absent = ablations.missing(kpis, ablations.SIZES, seeds, **where)
+if absent:
+    display(Markdown(f"**Not trained yet:** {ablations.told(absent)}."))
+
+# %% [markdown]
+# ## What follows
+#
+# The tables and figures above are in `results/<profile>/tables/` and `figures/<profile>/`, with the numbers each figure
+# was drawn from beside it. `make ablations` trains what is missing and runs this notebook again; seeds whose rows were
+# made by the same settings, data and code are not trained again.
+
+# %%
+write_json_atomic(
+    paths.results(profile) / "run.json",
+    run_record(config, data, seeds=list(seeds), engines=[engine], rows=len(kpis), missing=gaps),
+)
+print(f"{len(kpis)} rows in results/{profile}/kpis.csv")

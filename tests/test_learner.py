@@ -1,0 +1,293 @@
+"""A run is known by its recipe: what is done is only read, what changed is made again, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from thesis_lib import paths, provenance
+from thesis_lib.analysis import evaluation, learner
+from thesis_lib.community import dataset
+from thesis_lib.community.model import Community
+from thesis_lib.community.observations import Observer
+from thesis_lib.config import load_config
+from thesis_lib.controllers.disturbed import Disturbed
+from thesis_lib.controllers.rules import BusinessAsUsual
+
+CODE = '''"""What it is for."""
+
+
+def double(x):
+    """Twice."""
+    return 2 * x  # twice
+'''
+
+
+@pytest.fixture(scope="module")
+def data() -> dataset.Dataset:
+    return dataset.find("auto")
+
+
+# --- the recipe ---
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda text: text.replace("Twice", "Two times").replace("# twice", "# or x + x"), True),
+        (lambda text: text.replace('    """Twice."""\n', ""), True),
+        (lambda text: text.replace("2 * x", "( 2*x )"), True),
+        (lambda text: text.replace("2 * x", "3 * x"), False),
+        (lambda text: text.replace("double", "twofold"), False),
+        (lambda text: text.replace("return 2 * x", 'return "2 * x"'), False),
+        (lambda text: text.replace("return 2 * x", "return None"), False),
+    ],
+)
+def test_code_counts_and_prose_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change, same: bool) -> None:
+    monkeypatch.setattr(paths, "LIBRARY", tmp_path)
+    file = tmp_path / "code.py"
+    file.write_text(CODE)
+    first = provenance.recipe({"a": 1}, [file])
+    assert change(CODE) != CODE
+    file.write_text(change(CODE))
+    os.utime(file, (1, 1))
+    assert (provenance.recipe({"a": 1}, [file]) == first) is same
+
+
+def test_settings_and_names_of_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "LIBRARY", tmp_path)
+    one, two, other = tmp_path / "one.py", tmp_path / "two.py", tmp_path / "table.json"
+    one.write_text(CODE)
+    two.write_text(CODE)
+    other.write_text("{}")
+    digests = [
+        provenance.recipe(settings, files)
+        for settings, files in (({"a": 1}, [one]), ({"a": 2}, [one]), ({"a": 1}, [two]), ({"a": 1}, [one, two]))
+    ]
+    assert len(set(digests)) == 4
+    assert provenance.recipe({"a": 1, "b": 2}, [two, one]) == provenance.recipe({"b": 2, "a": 1}, [one, two, one])
+    before = provenance.recipe({}, [other])
+    other.write_text("{ }")
+    assert provenance.recipe({}, [other]) != before
+
+
+def test_another_python_that_adds_empty_fields_gives_the_same_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = provenance._structure(ast.parse(CODE))
+    monkeypatch.setattr(ast.FunctionDef, "_fields", (*ast.FunctionDef._fields, "new_in_some_version"))
+    tree = ast.parse(CODE)
+    tree.body[1].new_in_some_version = []  # type: ignore[attr-defined]
+    assert provenance._structure(tree) == before
+    tree.body[1].new_in_some_version = [ast.Pass()]  # type: ignore[attr-defined]
+    assert provenance._structure(tree) != before
+
+
+def test_what_a_policy_depends_on(data: dataset.Dataset) -> None:
+    names = {file.name for file in learner.code()}
+    assert {"algorithm.py", "networks.py", "training.py", "guard.py", "replay.py"} <= names
+    config = load_config("test")
+    usual = learner.recipe(config, "none", 0, data)
+    assert learner.recipe(config, "none", 1, data) != usual
+    assert learner.recipe(config, "horizon_0", 0, data) != usual
+    assert learner.recipe(config, "none", 0, data, end=72) != usual
+    assert learner.recipe(config, "none", 0, data, overrides={"updates": 3}) != usual
+    assert learner.recipe(config, "none", 0, data, overrides={"updates": config.train["updates"]}) == usual
+    assert learner.recipe(load_config("test", language="es"), "none", 0, data) == usual
+
+
+def test_variants_that_only_see_differently_share_a_training() -> None:
+    config = load_config("test")
+    assert learner.trained_as(config, "headline") == "broadcast" and learner.trained_as(config, "none") == "none"
+    noisy = config.model_copy(
+        update={
+            "train": config.train | {"observation_noise": 0.0, "observation_missing": 0.0},
+            "variants": {"headline": {}, "noisy": {"observation_noise": 0.1}, "lossy": {"observation_missing": 0.1}},
+        }
+    )
+    assert {learner.trained_as(noisy, name) for name in noisy.variants} == {"headline"}
+
+
+# --- one run ---
+
+
+def test_a_run_is_trained_once_and_read_ever_after(data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("test", engines=["model"], variants={"broadcast": {}, "twin": {}})
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    trained, said = [], []
+    real = learner.train
+    monkeypatch.setattr(learner, "train", lambda *args, **named: trained.append(named["seed"]) or real(*args, **named))
+    rows = learner.learn(config, "broadcast", 0, data, end=48, say=said.append)
+    assert trained == [0] and set(rows["variant"]) == {"broadcast"}
+    folder = paths.run("test", data.edition, learner.CONTROLLER, "broadcast", 0)
+    names = ["flows.csv.gz", "hourly.csv.gz", "kpis.csv", "run.json", "training.csv", "weekly.csv"]
+    assert sorted(file.name for file in folder.iterdir()) == names
+    record = json.loads((folder / "run.json").read_text())
+    assert record["recipe"] == learner.recipe(config, "broadcast", 0, data, end=48)
+    assert record["training"]["updates"] == config.train["updates"] and record["homes"] == 17
+    assert record["training"]["memory_mb"] is None or record["training"]["memory_mb"] > 50
+    assert pd.read_csv(folder / "training.csv")["variant"].unique() == ["broadcast"]
+
+    checkpoints = paths.checkpoints("test", data.edition, learner.CONTROLLER, "broadcast", 0)
+    weights = (checkpoints / "last.pt").read_bytes()
+    shutil.move(checkpoints, tmp_path / "elsewhere")  # a fresh clone has the rows and no checkpoint
+    again = learner.learn(config, "broadcast", 0, data, end=48, say=said.append)
+    assert trained == [0] and "its rows are there" in said[-1]
+    pd.testing.assert_frame_equal(again, rows, check_dtype=False)
+
+    shutil.move(tmp_path / "elsewhere", checkpoints)
+    learner.learn(config, "twin", 0, data, end=48, say=said.append)  # asks for a training that is finished
+    assert (checkpoints / "last.pt").read_bytes() == weights
+    assert not paths.checkpoints("test", data.edition, learner.CONTROLLER, "twin", 0).exists()
+
+    # Another recipe: neither rows nor checkpoint are taken for its own.
+    learner.learn(config, "broadcast", 0, data, overrides={"updates": 1}, end=48, say=said.append)
+    assert any("training starts anew" in line for line in said)
+    assert json.loads((folder / "run.json").read_text())["training"]["updates"] == 1
+
+
+def test_the_command_tells_what_it_cannot_do_in_one_line(capsys: pytest.CaptureFixture) -> None:
+    for variant, profile, says in (("loud", "test", "no variant 'loud'"), ("none", "x", "no profile 'x'")):
+        assert learner.main([variant, "--profile", profile]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and says in error and error.count("\n") == 1
+
+
+# --- bad meters ---
+
+
+class Echo:
+    """Keeps what it sees."""
+
+    def reset(self, community: Community) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def act(self, observations: torch.Tensor) -> torch.Tensor:
+        self.seen.append(observations)
+        return observations[..., :3]
+
+
+@pytest.fixture(scope="module")
+def community(data: dataset.Dataset) -> Community:
+    return Community.from_citylearn(dataset.load(data, end=200), dtype=torch.float64)
+
+
+def through(community: Community, noise: float, missing: float, hours: int = 60, seed: int = 0):
+    """What was there and what came through: (hours, B, H, O) twice, and the (H, O) metered places."""
+    echo = Echo()
+    deviation = torch.ones(community.homes, max(map(len, community.observation_names)))
+    meters = Disturbed(echo, deviation, noise, missing, seed)
+    meters.reset(community)
+    observer, rule = Observer(community), BusinessAsUsual()
+    rule.reset(community)
+    state, true = community.reset(2, 0), []
+    for _ in range(hours):
+        true.append(observer(state))
+        meters.act(true[-1])
+        state, _ = community.step(state, rule.act(true[-1]))
+    return torch.stack(true), torch.stack(echo.seen), meters
+
+
+def test_only_meters_err_and_by_as_much_as_asked(community: Community) -> None:
+    true, seen, meters = through(community, 0.1, 0.0)
+    names = community.observation_names[0]
+    assert {names[i] for i in meters.metered[0].nonzero().flatten() if "charger" not in names[i]} == {
+        "non_shiftable_load", "solar_generation", "net_electricity_consumption", "electrical_storage_soc"
+    }  # fmt: skip
+    assert torch.equal(true[..., ~meters.metered], seen[..., ~meters.metered])
+    net = [home.index("net_electricity_consumption") for home in community.observation_names]
+    error = (seen - true)[:, :, range(community.homes), net]
+    assert error.std() == pytest.approx(0.1, rel=0.1) and abs(error.mean()) < 0.01
+    soc = seen[..., meters.bounded]
+    assert soc.max() <= 1 and torch.equal(soc < 0, true[..., meters.bounded] < 0)
+
+
+def test_lost_readings_are_the_last_ones(community: Community) -> None:
+    true, seen, meters = through(community, 0.0, 0.3)
+    held = (seen[1:] == seen[:-1])[..., meters.metered]
+    fresh = (seen == true)[1:][..., meters.metered]
+    assert (held | fresh).all()
+    load = [home.index("non_shiftable_load") for home in community.observation_names]
+    stale = (seen != true)[1:, :, range(community.homes), load]
+    assert stale.double().mean() == pytest.approx(0.3, abs=0.04)
+
+
+def test_good_meters_change_nothing_and_errors_repeat(community: Community) -> None:
+    true, seen, _ = through(community, 0.0, 0.0, hours=5)
+    assert torch.equal(true, seen)
+    assert torch.equal(through(community, 0.2, 0.2, 5, seed=3)[1], through(community, 0.2, 0.2, 5, seed=3)[1])
+    with pytest.raises(ValueError, match="missing in"):
+        Disturbed(Echo(), torch.ones(1), 0.0, 1.0, 0)
+
+
+# --- the pipeline ---
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's files anew, as a clone has them: all of one age, and no records of Snakemake."""
+    root = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=paths.ROOT, capture_output=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (paths.ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(paths.ROOT / name, root / name)
+    return root
+
+
+def planned(root: Path, profile: str = "test") -> dict[str, int]:
+    """Rule -> number of jobs that a dry run announces."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--rerun-triggers", "mtime"]
+    answer = subprocess.run(
+        [*command, "--config", f"profile={profile}"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    lines = [line.split() for line in answer.stdout.splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit() and line[0] != "total"}
+
+
+def test_rows_of_todays_recipe_are_not_made_again(clone: Path, data: dataset.Dataset) -> None:
+    config = load_config("test")
+    seeds = {name: config.seeds if name == "random" else [0] for name in config.controllers}
+    runs = [(name, "default", seed) for name, own in seeds.items() for seed in own]
+    runs += [(learner.CONTROLLER, variant, seed) for variant in config.variants for seed in config.seeds]
+    everything = planned(clone)
+    assert everything["learner"] == len(config.variants) * len(config.seeds)
+    assert everything["controller"] == sum(map(len, seeds.values()))
+
+    for name, variant, seed in runs:
+        folder = clone / paths.run("test", data.edition, name, variant, seed).relative_to(paths.ROOT)
+        folder.mkdir(parents=True)
+        made_from = (
+            learner.recipe(config, variant, seed, data)
+            if name == learner.CONTROLLER
+            else evaluation.recipe_of(name, seed, data, config.engines, evaluation.settings_of(name, seed))
+        )
+        for file in evaluation.FILES:
+            (folder / file).write_text(json.dumps({"recipe": made_from}))
+    for file in (clone / "results").rglob("*"):
+        os.utime(file, (10**9, 10**9))  # older than the code
+    code = clone / "thesis_lib" / "maddpg" / "algorithm.py"
+    code.write_text(code.read_text() + "\n# A remark.\n")
+    jobs = planned(clone)
+    assert "learner" not in jobs and "controller" not in jobs and jobs["baselines"] == 1
+
+    code.write_text(code.read_text() + "\nREMARK = 1\n")
+    jobs = planned(clone)
+    assert jobs["learner"] == everything["learner"] and "controller" not in jobs
+    rule = clone / "thesis_lib" / "controllers" / "rules.py"
+    rule.write_text(rule.read_text() + "\nREMARK = 1\n")
+    assert planned(clone) == everything

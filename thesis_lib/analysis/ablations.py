@@ -1,0 +1,503 @@
+"""The ablations: which variants answer one question together, and their tables, figures and sentences.
+
+Every variant of ``configs/ablations.yaml`` differs from the one it is compared with in one thing. All are compared
+seed by seed on the composite, in the fast model; the p values of a family are corrected together (Holm). Whatever
+rows are there are used, and what is missing is said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from thesis_lib import paths
+from thesis_lib.analysis import evaluation, figures, labels, statistics, tables
+from thesis_lib.analysis.learner import CONTROLLER
+
+SIGNIFICANT = 0.05  # of Holm's p
+
+
+@dataclass(frozen=True)
+class Family:
+    """Variants whose differences to one reference are tested together."""
+
+    name: str  # family.<name> of labels
+    reference: str
+    variants: tuple[str, ...]
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("coordination", "headline", ("none", "attention", "mean_field", "broadcast_late", "shared_actors")),
+        Family("horizon", "headline", ("horizon_0", "horizon_1", "horizon_6", "horizon_24", "no_tail")),
+        Family("learning", "headline", ("individual_reward", "critics_per_agent")),
+        Family("maddpg", "horizon_0", ("horizon_0_ou", "horizon_0_critics")),
+        Family(
+            "weights",
+            "headline",
+            ("bill_only", "bill_first", "grid_first", "grid_only", "cost_only", "emissions_only", "peak_only"),
+        ),
+        Family("service", "headline", ("guard_off", "v2g_off")),
+        Family("meters", "headline", ("noise_10", "noise_30", "missing_10", "missing_30")),
+        Family("unseen", "shared_actors", ("trained_on_5", "trained_on_10")),
+    )
+}
+FRONT = ("bill_only", "bill_first", "headline", "grid_first", "grid_only")  # one line of weights, in order
+SIZES = ("scale_5", "headline", "scale_100", "scale_1000")  # each over business as usual of its own community
+
+
+def learned(kpis: pd.DataFrame, variants: Iterable[str], *, split: str, engine: str, edition: str) -> pd.DataFrame:
+    """The learner's rows of these variants, in one split, engine and edition; may be empty."""
+    wanted = {"controller": [CONTROLLER], "variant": list(variants), "split": [split], "engine": [engine]}
+    return kpis[kpis[list(wanted)].isin(wanted).all(axis=1) & (kpis["edition"] == edition)]
+
+
+def missing(kpis: pd.DataFrame, variants: Sequence[str], seeds: Sequence[int], **where: str) -> dict[str, list[int]]:
+    """Variant -> the seeds of which there are no rows; variants without a gap are left out.
+
+    Args:
+        kpis: the long table.
+        variants, seeds: that should be there.
+        **where: split, engine and edition.
+    """
+    rows = learned(kpis, variants, **where)
+    found = rows[rows["kpi"] == tables.COMPOSITE].groupby("variant")["seed"].agg(set).to_dict()
+    gaps = {name: sorted(set(seeds) - found.get(name, set())) for name in variants}
+    return {name: seeds for name, seeds in gaps.items() if seeds}
+
+
+def by_seed(kpis: pd.DataFrame, variants: Iterable[str], kpi: str = tables.COMPOSITE, **where: str) -> pd.DataFrame:
+    """A KPI of each variant (columns, in order, those there are) and seed (rows)."""
+    rows = learned(kpis, variants, **where)
+    wide = rows[rows["kpi"] == kpi].pivot(index="seed", columns="variant", values="value")
+    return wide[[name for name in variants if name in wide]]
+
+
+def weekly(profile: str, variants: Iterable[str], seeds: Iterable[int], *, engine: str, edition: str) -> pd.DataFrame:
+    """The composite of each test week: columns variant, seed, week, value; of the runs that are there."""
+    found = [pd.DataFrame(columns=["variant", "seed", "week", "value"])]
+    for variant in variants:
+        for seed in seeds:
+            if (paths.run(profile, edition, CONTROLLER, variant, seed) / "run.json").is_file():
+                weeks = evaluation.read_weekly(profile, edition, CONTROLLER, variant, seed, engine)
+                found.append(weeks.assign(variant=variant, seed=seed))
+    return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
+
+
+def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = None, **where: str) -> pd.DataFrame:
+    """The family's table: its reference first, then the variants that are there; those that fail the gate last.
+
+    Args:
+        kpis: the long table.
+        family: which.
+        weeks: as of `weekly`, for the comparison by test week.
+        **where: split, engine and edition.
+
+    Returns:
+        Columns variant, seeds, gate (bool), composite_vs_bau and _half (t), iqm with _low and _high (bootstrap),
+        difference and _half (paired by seed, minus the reference), p (paired t test), p_holm (of the tests of the
+        family), improvement (probability of a lower composite than the reference's); with ``weeks``
+        also difference_weeks and p_weeks (paired t test over weeks, Holm). NaN where there is nothing to test.
+
+    Raises:
+        ValueError: the reference has no rows.
+
+    Source:
+        `statistics`.
+    """
+    names = (family.reference, *family.variants)
+    values = by_seed(kpis, names, **where)
+    if family.reference not in values:
+        raise ValueError(f"no rows of {family.reference}, with which this family is compared: train it first")
+    passes = tables.gate(learned(kpis, names, **where))["passes"]
+    base = values[family.reference]
+    lines = []
+    for name in values:
+        own = values[name].dropna()
+        iqm, other = statistics.iqm(own), name != family.reference
+        pair = statistics.paired(own, base) if other else None
+        line = {
+            "variant": name,
+            "seeds": len(own),
+            "gate": bool(passes.loc[(CONTROLLER, name)]),
+            tables.COMPOSITE: own.mean(),
+            f"{tables.COMPOSITE}_half": statistics.half_width(own),
+            "iqm": iqm.value,
+            "iqm_low": iqm.low,
+            "iqm_high": iqm.high,
+            "difference": pair.difference if pair else np.nan,
+            "difference_half": pair.half if pair else np.nan,
+            "p": pair.p if pair else np.nan,
+            "improvement": statistics.improvement(own, base.dropna()) if other else np.nan,
+        }
+        if weeks is not None:
+            ours, theirs = (weeks[weeks["variant"] == which] for which in (name, family.reference))
+            over = statistics.paired_by_week(ours, theirs) if other else None
+            line |= {
+                "difference_weeks": over.difference if over else np.nan,
+                "p_weeks": over.p if over else np.nan,
+            }
+        lines.append(line)
+    table = pd.DataFrame(lines)
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", statistics.holm(table["p"]))
+    if weeks is not None:
+        table["p_weeks"] = statistics.holm(table["p_weeks"])
+    first = table["variant"] == family.reference
+    return table.iloc[np.lexsort((~first, ~table["gate"]))].reset_index(drop=True)
+
+
+def printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `compare` that a page holds: what is corrected, without what it was corrected from."""
+    return table.drop(columns=["p", "difference_weeks"], errors="ignore")
+
+
+def caption(family: Family, **where: str) -> str:
+    """The caption of a family's table."""
+    names = {"family": labels.t(f"family.{family.name}"), "reference": labels.variant(family.reference)}
+    return labels.t("caption.family", **names, **_where(**where))
+
+
+def sentences(table: pd.DataFrame, family: Family) -> list[str]:
+    """What a family's table says, one English sentence a variant, and who fails the gate."""
+    with labels.using("en"):
+        texts = []
+        for line in table.to_dict("records"):
+            name, value = labels.variant(line["variant"]), line[tables.COMPOSITE]
+            if line["variant"] == family.reference:
+                text = f"*{name}*, the reference: {_interval(value, line[f'{tables.COMPOSITE}_half'])}"
+            elif np.isnan(line["difference"]):
+                text = f"*{name}*: {labels.number(value, 3)}, without a seed in common with the reference"
+            else:
+                change = _interval(line["difference"], line["difference_half"], sign=True)
+                text = f"*{name}*: {labels.number(value, 3)}, a difference of {change}, {_verdict(line)}"
+            texts.append(text + ("." if line["gate"] else "; it **fails the service gate**: no achievement."))
+    return texts
+
+
+def _verdict(line: dict) -> str:
+    if np.isnan(line["p_holm"]):
+        return "which a single seed cannot test" if line["difference"] else "none at all"
+    told = f"Holm's p {labels.p_value(line['p_holm'])}"
+    if line["p_holm"] >= SIGNIFICANT:
+        return f"which these seeds do not tell from none ({told})"
+    return f"{'better' if line['difference'] < 0 else 'worse'} ({told})"
+
+
+def _interval(value: float, half: float, sign: bool = False) -> str:
+    text = labels.number(value, 3, sign=sign)
+    return text if np.isnan(half) else f"{text} ± {labels.number(half, 3)}"
+
+
+def _where(*, split: str, engine: str, edition: str) -> dict[str, str]:
+    return {
+        "split": labels.t(f"weeks.{split}"),
+        "engine": labels.t(f"engine.{engine}"),
+        "edition": labels.t(f"edition.{edition}"),
+    }
+
+
+# ------------------------------------------------------------------------------- paired differences
+
+
+def forest(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str) -> tuple[Figure, pd.DataFrame]:
+    """Each variant's paired differences in composite to the reference: seeds, mean and t interval.
+
+    Args:
+        kpis: the long table.
+        table: of the family, as `compare` gives it.
+        **where: split, engine and edition.
+
+    Returns:
+        The figure and what is drawn: columns variant, seed, difference. Variants below the gate are grey.
+    """
+    values = by_seed(kpis, (family.reference, *family.variants), **where)
+    lines = [line for line in table.to_dict("records") if line["variant"] != family.reference]
+    fig, ax = plt.subplots(figsize=(figures.TEXT_WIDTH, 0.95 + 0.33 * len(lines)))
+    drawn = []
+    for y, line in enumerate(lines):
+        name = line["variant"]
+        differences = (values[name] - values[family.reference]).dropna()
+        drawn.append(pd.DataFrame({"variant": name, "seed": differences.index, "difference": differences.to_numpy()}))
+        color = "#0072B2" if line["gate"] else "0.6"
+        offsets = y + np.linspace(-0.25, 0.25, len(differences)) if len(differences) > 1 else [y] * len(differences)
+        ax.plot(differences, offsets, "o", ms=3, mfc="white", mec=color, mew=0.8, ls="", zorder=3)
+        if len(differences) > 1:
+            ax.errorbar(line["difference"], y, xerr=line["difference_half"], color="black", lw=1.2, capsize=3, zorder=4)
+        ax.plot(line["difference"], y, "D", ms=4.5, color=color, mec="black", mew=0.6, zorder=5)
+    ax.axvline(0, color="black", lw=0.8, ls=(0, (4, 2)))
+    ax.set_yticks(range(len(lines)), [labels.variant(x["variant"]) + ("" if x["gate"] else " †") for x in lines])
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.xaxis.set_major_formatter(labels.Numbers())
+    ax.set_xlabel(labels.t("axis.difference", reference=labels.variant(family.reference)) + " (–)")
+    return figures.laid_out(fig), pd.concat(drawn, ignore_index=True)
+
+
+def forest_caption(table: pd.DataFrame, family: Family, **where: str) -> str:
+    """The caption of `forest`, with the differences it shows."""
+    texts = [
+        labels.t(
+            "caption.forest_line",
+            variant=labels.variant(line["variant"]),
+            difference=_interval(line["difference"], line["difference_half"], sign=True),
+            p=labels.p_value(line["p_holm"]),
+        )
+        for line in table.to_dict("records")
+        if line["variant"] != family.reference
+    ]
+    return labels.t(
+        "caption.forest",
+        family=labels.t(f"family.{family.name}"),
+        reference=labels.variant(family.reference),
+        differences=labels.listing(texts),
+        failing=_failing(table["variant"][~table["gate"]]),
+        **_where(**where),
+    )
+
+
+def _failing(variants: Iterable[str]) -> str:
+    names = [labels.variant(name) for name in variants]
+    return labels.t("caption.dagger", variants=labels.listing(names)) if names else ""
+
+
+# ------------------------------------------------------------------------------------- the front
+
+MARKERS = "osD^vPX*<>"
+
+
+def ratios(kpis: pd.DataFrame, variants: Sequence[str], **where: str) -> pd.DataFrame:
+    """The composite's terms of each variant and seed over business as usual's, and whether the variant serves.
+
+    Returns:
+        Columns variant, seed, gate, and one for each term (–).
+
+    Raises:
+        ValueError: business as usual is missing, or none of the variants is there.
+    """
+    rows = learned(kpis, variants, **where)
+    if rows.empty:
+        raise ValueError(f"no rows of {', '.join(variants)}: train them first")
+    usual = kpis[(kpis["controller"] == tables.BAU) & (kpis["variant"] == "default")]
+    over = tables.relative(pd.concat([rows, tables.select(usual, **where)]))
+    over = over[(over["controller"] == CONTROLLER) & over["kpi"].isin(tables.TERMS)]
+    wide = over.pivot(index=["variant", "seed"], columns="kpi", values="value")[tables.TERMS]
+    wide = wide.rename_axis(columns=None).reset_index()
+    wide.insert(2, "gate", tables.gate(rows)["passes"].loc[[(CONTROLLER, name) for name in wide["variant"]]].to_numpy())
+    order = wide["variant"].map({name: place for place, name in enumerate(variants)})
+    return wide.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+
+
+def front(terms: pd.DataFrame) -> Figure:
+    """What priorities gain and lose: daily peak, ramping and emissions against cost, all over BAU.
+
+    Args:
+        terms: as `ratios` gives them. The variants of `FRONT` are joined by a line; those below the gate are hollow.
+    """
+    names = list(dict.fromkeys(terms["variant"]))
+    middle = terms.groupby("variant")[tables.TERMS].mean()
+    serves = terms.groupby("variant")["gate"].all()
+    colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(names)))
+    against = ("daily_peak", "ramping", "emissions")
+    fig, axes = plt.subplots(1, len(against), figsize=(figures.TEXT_WIDTH, 3.1))
+    line = [name for name in FRONT if name in middle.index]
+    for ax, term in zip(axes, against, strict=True):
+        ax.plot(middle.loc[line, "cost"], middle.loc[line, term], color="0.6", lw=1, zorder=1)
+        for name, color, marker in zip(names, colors, MARKERS, strict=False):
+            own = terms[terms["variant"] == name]
+            ax.plot(own["cost"], own[term], ".", color=color, ms=3, alpha=0.7, zorder=2)
+            ax.plot(
+                middle.loc[name, "cost"],
+                middle.loc[name, term],
+                marker=marker,
+                mfc=color if serves[name] else "white",
+                mec="black" if serves[name] else color,
+                mew=0.6,
+                ms=6,
+                ls="",
+                zorder=3,
+                label=labels.variant(name) + ("" if serves[name] else " †"),
+            )
+        ax.set_xlabel(f"{labels.kpi('cost')} / BAU (–)")
+        ax.set_ylabel(f"{labels.kpi(term)} / BAU (–)")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(plt.MaxNLocator(4))
+            axis.set_major_formatter(labels.Numbers())
+    figures.legend_below(fig, axes[0])
+    return figures.laid_out(fig)
+
+
+def front_caption(terms: pd.DataFrame, **where: str) -> str:
+    """The caption of `front`."""
+    serving = terms[terms["gate"]]
+    middle = (serving if len(serving) else terms).groupby("variant")[tables.TERMS].mean()
+
+    def least(term: str) -> str:
+        name = middle[term].idxmin()
+        value = labels.number(middle[term].min(), 3)
+        return labels.t("caption.front_point", variant=labels.variant(str(name)), value=value)
+
+    return labels.t(
+        "caption.front",
+        cheapest=least("cost"),
+        flattest=least("daily_peak"),
+        failing=_failing(dict.fromkeys(terms.loc[~terms["gate"], "variant"])),
+        **_where(**where),
+    )
+
+
+# ------------------------------------------------------------------------------------------ size
+
+
+def sizes(profile: str, kpis: pd.DataFrame, variants: Sequence[str] = SIZES, **where: str) -> pd.DataFrame:
+    """What size costs, from the records of the runs that are there: one line a variant, by number of homes.
+
+    Returns:
+        Columns homes, seeds, gate, batch, updates (mean), seconds_per_update (s, mean; validations included),
+        microseconds (of one home in one rolled hour), memory (GB, largest of the seeds; NaN where it could not be
+        told), composite_vs_bau and _half (over business as usual of the same homes).
+    """
+    values = by_seed(kpis, variants, **where)
+    lines = []
+    for name in values:
+        own = values[name].dropna()
+        passes = tables.gate(learned(kpis, [name], **where))["passes"].all()
+        records = [
+            json.loads(
+                (paths.run(profile, where["edition"], CONTROLLER, name, int(seed)) / "run.json").read_text("utf-8")
+            )
+            for seed in own.index
+        ]
+        trainings, settings = [r["training"] for r in records], records[0]["settings"]["train"]
+        seconds = np.mean([t["seconds"] / t["updates"] for t in trainings])
+        homes, hours = records[0]["homes"], max(settings["rollout_horizon"], 1)
+        memory = [t["memory_mb"] for t in trainings if t["memory_mb"] is not None]
+        lines.append(
+            {
+                "homes": homes,
+                "seeds": len(own),
+                "gate": bool(passes),
+                "batch": settings["batch"],
+                "updates": float(np.mean([t["updates"] for t in trainings])),
+                "seconds_per_update": seconds,
+                "microseconds": 1e6 * seconds / (homes * settings["batch"] * hours),
+                "memory": max(memory) / 1024 if memory else np.nan,
+                tables.COMPOSITE: own.mean(),
+                f"{tables.COMPOSITE}_half": statistics.half_width(own),
+            }
+        )
+    return pd.DataFrame(lines).sort_values("homes", ignore_index=True) if lines else pd.DataFrame()
+
+
+def scale(table: pd.DataFrame) -> Figure:
+    """Time per update, peak memory and composite by number of homes, on a logarithmic axis.
+
+    Args:
+        table: as `sizes` gives it.
+    """
+    panels = (
+        ("seconds_per_update", labels.axis("axis.seconds_per_update", "s"), True),
+        ("memory", labels.axis("axis.memory", "GB"), True),
+        (tables.COMPOSITE, f"{labels.kpi(tables.COMPOSITE)} / BAU (–)", False),
+    )
+    fig, axes = plt.subplots(1, 3, figsize=(figures.TEXT_WIDTH, 2.9))
+    for ax, (column, label, logarithmic) in zip(axes, panels, strict=True):
+        half = table.get(f"{column}_half")
+        ax.errorbar(table["homes"], table[column], yerr=half, color="#0072B2", marker="o", ms=5, lw=1.2, capsize=3)
+        ax.set_xscale("log")
+        if logarithmic:
+            ax.set_yscale("log")
+        ax.xaxis.set_major_locator(FixedLocator(table["homes"].tolist()))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(labels.Numbers())
+        ax.yaxis.set_major_formatter(labels.Numbers())
+        ax.tick_params(axis="x", rotation=60)
+        ax.set_xlabel(f"{labels.t('axis.homes')} ({labels.t('unit.number')})")
+        ax.set_ylabel(label)
+    return figures.laid_out(fig)
+
+
+def scale_caption(table: pd.DataFrame, **where: str) -> str:
+    """The caption of `scale`."""
+    texts = [
+        labels.t(
+            "caption.scale_point",
+            homes=labels.number(line["homes"], 0),
+            seconds=labels.number(line["seconds_per_update"], 2),
+            memory=labels.number(line["memory"], 1),
+        )
+        for line in table.to_dict("records")
+    ]
+    return labels.t("caption.scale", points=labels.listing(texts), **_where(**where))
+
+
+# ------------------------------------------------------------------------------------ home by home
+
+
+def cost_by_group(costs: pd.DataFrame, usual: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
+    """Cost over business as usual of the homes trained on and of the others.
+
+    Args:
+        costs, usual: as ``tables.home_costs`` gives them, of a policy and of business as usual on the same rows.
+        trained: names of the homes trained on.
+
+    Returns:
+        Columns group (trained, unseen), homes, cost_vs_bau (–, of the group's whole bill).
+    """
+    both = costs.set_index("home")["value"].to_frame("ours").join(usual.set_index("home")["value"].rename("usual"))
+    group = np.where(both.index.isin(list(trained)), "trained", "unseen")
+    sums = both.groupby(group).sum()
+    table = pd.DataFrame({"homes": pd.Series(group).value_counts(), "cost_vs_bau": sums["ours"] / sums["usual"]})
+    return table.rename_axis("group").reset_index()
+
+
+def given_back(flows: pd.DataFrame) -> float:
+    """Energy that cars gave back at the chargers in a run, kWh; ``flows`` as of `evaluation.read_flows`."""
+    chargers = flows[[name for name in flows if name.startswith("charger/")]]
+    return float(-chargers.clip(upper=0).to_numpy().sum())
+
+
+# ------------------------------------------------------------------------------------ in a notebook
+
+
+def publish(
+    name: str, kpis: pd.DataFrame, profile: str, seeds: Sequence[int], weeks: pd.DataFrame | None = None, **where: str
+) -> None:
+    """Save a family's table and figure and show them, with what they say and what is missing.
+
+    Args:
+        name: of the family.
+        kpis: the long table.
+        profile: whose folders.
+        seeds: that should be there.
+        weeks: as of `weekly`.
+        **where: split, engine and edition.
+
+    Raises:
+        OSError: the folders cannot be written.
+    """
+    family = FAMILIES[name]
+    names = (family.reference, *family.variants)
+    values = by_seed(kpis, names, **where)
+    if family.reference in values and len(values.columns) > 1:
+        table = compare(kpis, family, weeks if weeks is not None and len(weeks) else None, **where)
+        tables.publish(printed(table), f"ablation_{name}", profile, caption(family, **where))
+        figure, drawn = forest(kpis, table, family, **where)
+        figures.show(figure, forest_caption(table, family, **where), f"ablation_{name}", profile, drawn)
+        display(Markdown("\n".join(f"- {text}" for text in sentences(table, family))))
+    gaps = missing(kpis, names, seeds, **where)
+    if gaps:
+        display(Markdown(f"**Not trained yet:** {told(gaps)}."))
+
+
+def told(gaps: dict[str, list[int]]) -> str:
+    """What `missing` found, in one English phrase."""
+    return "; ".join(f"`{name}` (seeds {', '.join(map(str, seeds))})" for name, seeds in gaps.items())

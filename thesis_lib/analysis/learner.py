@@ -1,0 +1,249 @@
+"""One seed of one variant of the learner, from its settings to its rows: what notebook 02 shows and batches repeat.
+
+    python -m thesis_lib.analysis.learner broadcast --profile quick --seed 0
+
+A run leaves what `evaluation` says, and the learner's log beside it as ``training.csv``. One whose rows were made by
+today's recipe (settings, data, code) is only read, in a fresh clone too, where its checkpoint is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock
+
+from thesis_lib import paths
+from thesis_lib.analysis import evaluation
+from thesis_lib.analysis.evaluation import REFERENCE, EvaluationError
+from thesis_lib.community import dataset as datasets
+from thesis_lib.community.dataset import Dataset, DatasetError
+from thesis_lib.community.kpis import Service
+from thesis_lib.community.model import Community
+from thesis_lib.community.reading import read_environment
+from thesis_lib.community.replication import replicated
+from thesis_lib.config import Config, ConfigError, load_config
+from thesis_lib.controllers import CONTROLLERS, Controller
+from thesis_lib.controllers.disturbed import Disturbed
+from thesis_lib.maddpg import device as devices
+from thesis_lib.maddpg.training import CheckpointError, TrainConfig, load_policy, train
+from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_atomic, write_text_atomic
+
+CONTROLLER = "cooperative_maddpg"
+AFTERWARDS = ("observation_noise", "observation_missing")  # keys of `train` that only the evaluation reads
+
+
+def learn(
+    config: Config,
+    variant: str,
+    seed: int,
+    data: Dataset,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    end: int | None = None,
+    stopwatch: Stopwatch | None = None,
+    say: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Train one seed, roll its policy through the year and leave its rows; only read them if they are there.
+
+    Variants that differ in the evaluation only share one training. A training that was stopped goes on from its
+    checkpoint, unless the checkpoint is of another recipe: then it starts anew.
+
+    Args:
+        config: the profile.
+        variant: one of its variants.
+        seed: of weights, training windows and noise.
+        data: the edition.
+        overrides: values of ``train`` in place of the variant's, for trials.
+        end: last row of the evaluation; None for the year.
+        stopwatch: times the stages of this run.
+        say: takes one line per validation.
+
+    Returns:
+        The run's rows of the long table.
+
+    Raises:
+        ConfigError: no such variant.
+        CheckpointError, DeviceError, SystemExit: as `train`.
+        OSError: results cannot be written.
+    """
+    watch = stopwatch or Stopwatch()
+    settings = config.train_for(variant) | dict(overrides or {})
+    homes = homes_of(config, variant)
+    folder = ensure_writable(paths.run(config.profile, data.edition, CONTROLLER, variant, seed))
+    made_from = recipe(config, variant, seed, data, overrides=overrides, end=end)
+    if evaluation.recorded_recipe(folder) == made_from and (folder / "training.csv").is_file():
+        say(f"{variant}, seed {seed}: its rows are there")
+        return evaluation.read_rows(folder / "kpis.csv")
+
+    reference = evaluation.variant_of(homes)
+    common: dict[str, Any] = {"homes": homes, "config": config, "end": end, "progress": False}
+    with watch("reference"):
+        evaluation.evaluate_controller(
+            REFERENCE, reference, 0, CONTROLLERS[REFERENCE], data, config.profile, config.engines, **common
+        )
+    env = datasets.load(data)
+    env.reset()
+    if homes:
+        community = Community(replicated(read_environment(env), Service.from_citylearn(env), homes)[0])
+    else:
+        community = Community.from_citylearn(env)
+    twin = trained_as(config, variant)
+    train_config = TrainConfig(**(config.train_for(twin) | dict(overrides or {})))
+    checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, CONTROLLER, twin, seed))
+    with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
+        _forget_another(checkpoints, _training_recipe(train_config, seed, data), say)
+        train(
+            train_config,
+            community,
+            checkpoints,
+            seed=seed,
+            device=config.device,
+            reference=CONTROLLERS[REFERENCE](),
+            say=say,
+        )
+    log = pd.read_csv(checkpoints / "log.csv").assign(controller=CONTROLLER, variant=variant, seed=seed)
+    write_csv_atomic(folder / "training.csv", log)
+    weights = checkpoints / ("best.pt" if (checkpoints / "best.pt").is_file() else "last.pt")
+    training = {
+        "variant": twin,
+        "weights": weights.name,
+        "checkpoint": sha256(weights),
+        "updates": int(log["update"].iloc[-1]),
+        "seconds": float(log["seconds"].iloc[-1]),
+        **_memory(),
+    }
+    rows = evaluation.evaluate_controller(
+        CONTROLLER,
+        variant,
+        seed,
+        _seen_through(load_policy(weights, community), settings, seed),
+        data,
+        config.profile,
+        config.engines,
+        settings={"train": settings},
+        code=code(),
+        stopwatch=watch,
+        device=devices.resolve(config.device).torch,
+        training=training,
+        **common,
+    )
+    return rows
+
+
+def recipe(
+    config: Config,
+    variant: str,
+    seed: int,
+    data: Dataset,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    end: int | None = None,
+) -> str:
+    """The recipe of a run's rows, as `evaluation.recipe_of`; arguments as of `learn`."""
+    settings = config.train_for(variant) | dict(overrides or {})
+    return evaluation.recipe_of(
+        CONTROLLER,
+        seed,
+        data,
+        config.engines,
+        {"train": settings},
+        code=code(),
+        homes=homes_of(config, variant),
+        end=end,
+    )
+
+
+def code() -> list[Path]:
+    """The files of the library that a trained policy depends on, besides those of every run."""
+    return sorted((paths.LIBRARY / "maddpg").glob("*.py"))
+
+
+def homes_of(config: Config, variant: str) -> int:
+    """How many replicated homes a variant lives in; 0 for the data set's own."""
+    return config.train_for(variant).get("replicate", 0)
+
+
+def trained_as(config: Config, variant: str) -> str:
+    """The variant whose training this one shares: the first of the profile that differs in the evaluation only."""
+
+    def training(name: str) -> dict[str, Any]:
+        return {key: value for key, value in config.train_for(name).items() if key not in AFTERWARDS}
+
+    return next(name for name in config.variants if training(name) == training(variant))
+
+
+def _training_recipe(train_config: TrainConfig, seed: int, data: Dataset) -> str:
+    return evaluation.recipe_of(CONTROLLER, seed, data, (), {"train": train_config.model_dump()}, code=code())
+
+
+def _forget_another(checkpoints: Path, made_from: str, say: Callable[[str], None]) -> None:
+    """Remove the checkpoints of another recipe: training would go on from them, or take them for its own."""
+    note = checkpoints / "recipe.txt"
+    if note.is_file() and note.read_text(encoding="utf-8").strip() == made_from:
+        return
+    for name in ("best.pt", "last.pt", "log.csv"):
+        if (checkpoints / name).is_file():
+            say(f"{name} was made by other settings, data or code: training starts anew")
+            (checkpoints / name).unlink()
+    write_text_atomic(note, made_from + "\n")
+
+
+def _seen_through(policy: Any, settings: Mapping[str, Any], seed: int) -> Controller:
+    """The policy behind the meters that the settings give it."""
+    noise, missing = (settings.get(key, 0.0) for key in AFTERWARDS)
+    if not noise and not missing:
+        return policy
+    scale = policy.policy.features.scale.cpu()
+    return Disturbed(policy, torch.where(scale > 0, 1 / scale.clamp(min=1e-12), 0.0), noise, missing, seed)
+
+
+def _memory() -> dict[str, float | None]:
+    """Most memory this process has held so far, MB: resident, and on the GPU; None where it cannot be told."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        peak = None
+    else:
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KB elsewhere
+        peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+    on_gpu = round(torch.cuda.max_memory_allocated() / 2**20, 1) if torch.cuda.is_available() else None
+    return {"memory_mb": peak, "gpu_memory_mb": on_gpu}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: train one seed of one variant and leave its rows.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+
+    Returns:
+        0, or 1 after a one-line error on stderr.
+    """
+    parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.learner", description=main.__doc__)
+    parser.add_argument("variant", help="one of the profile's variants")
+    parser.add_argument("--profile", default="quick", help="configs/<profile>.yaml (default: quick)")
+    parser.add_argument("--edition", choices=datasets.EDITIONS, help="default: the profile's")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, training windows and noise (default: 0)")
+    given = parser.parse_args(arguments)
+    try:
+        config = load_config(given.profile)
+        torch.set_num_threads(config.threads)
+        data = datasets.find(given.edition or config.edition)
+        label = f"{given.variant}, seed {given.seed}"
+        learn(
+            config, given.variant, given.seed, data, say=lambda line: print(f"[{label}] {line}", flush=True)
+        )
+    except (ConfigError, DatasetError, EvaluationError, CheckpointError, devices.DeviceError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
