@@ -1,0 +1,312 @@
+"""Speed of training: Cooperative MADDPG against 17 separate actor-critic pairs on CityLearn, same run, same cores.
+
+    python benchmarks/training.py [--json] [--quick] [--edition official] [--profile thesis] [--variant broadcast]
+
+A community-step is one hour of the whole community that a learner learns from.
+
+The usual way is MADDPG (Lowe et al. 2017) as it is commonly written for CityLearn: a list of agents, each with its own
+actor and central critic (two hidden layers of 256 units), their targets and two Adams; after every step of CityLearn
+each agent makes one update from a replay memory, batch 256. Where implementations differ the quicker way is taken: all
+agents share one batch, so that the target actions are computed once, and the critic's weights get no gradient in the
+actor's update.
+
+Ours makes one update after another, each through ``batch`` copies of the community rolled ``rollout_horizon`` hours.
+An update of ours learns from thousands of steps at once where the usual way makes one update of each agent per step:
+steps/s says how fast experience is made and learned from; the minutes to the rule's level say what comes of it.
+
+Both run as ``make thesis`` does, one process for each core with one thread, and their steps/s add up; the usual way
+also in one process with all the threads, and the better of the two is compared. ``compiled`` needs a C++ compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from thesis_lib.community import dataset
+from thesis_lib.community.model import Community
+from thesis_lib.config import ConfigError, load_config
+from thesis_lib.controllers.rules import BusinessAsUsual, SpreadCharging
+from thesis_lib.maddpg.training import CommunityWorld, TrainConfig, _Run
+
+UNITS, BATCH, MEMORY = 256, 256, 100_000
+RATE, DISCOUNT, TARGET_RATE, NOISE = 1e-3, 0.99, 0.005, 0.1
+
+
+# --- the usual way ---
+
+
+def network(into: int, units: int, out: int, *last: nn.Module) -> nn.Sequential:
+    """Two hidden layers of ``units``."""
+    return nn.Sequential(
+        nn.Linear(into, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, out), *last
+    )
+
+
+class Agent:
+    """One home: its actor, its critic of everything seen and done in the community, their targets and optimisers."""
+
+    def __init__(self, observations: int, actions: int, everything: int, units: int):
+        self.actor = network(observations, units, actions, nn.Tanh())
+        self.critic = network(everything, units, 1)
+        self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=RATE)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=RATE)
+
+
+class UsualMADDPG:
+    """The loop over agents, on CityLearn itself."""
+
+    def __init__(self, env: Any, batch: int = BATCH, units: int = UNITS):
+        self.env, self.batch = env, batch
+        self.seen = [space.shape[0] for space in env.observation_space]
+        self.done = [space.shape[0] for space in env.action_space]
+        self.action_low, self.action_high = (
+            np.concatenate([getattr(space, bound) for space in env.action_space]) for bound in ("low", "high")
+        )
+        low, high = (
+            np.concatenate([getattr(space, bound) for space in env.observation_space]) for bound in ("low", "high")
+        )
+        self.low, self.range = low, np.where(high > low, high - low, 1.0)
+        everything = sum(self.seen) + sum(self.done)
+        self.agents = [Agent(o, a, everything, units) for o, a in zip(self.seen, self.done, strict=True)]
+        self.memory: deque[tuple[np.ndarray, ...]] = deque(maxlen=MEMORY)
+        self.observations = self.normalised(env.reset()[0])
+        self.seconds = {"environment": 0.0, "learning": 0.0}
+
+    def normalised(self, lists: list[list[float]]) -> np.ndarray:
+        """All homes' observations in one row, each between 0 and 1."""
+        return ((np.concatenate(lists) - self.low) / self.range).astype(np.float32)
+
+    def act(self) -> np.ndarray:
+        """What the actors do, with noise, within bounds."""
+        own = torch.from_numpy(self.observations).split(self.seen)
+        with torch.no_grad():
+            actions = torch.cat([agent.actor(seen) for agent, seen in zip(self.agents, own, strict=True)]).numpy()
+        noisy = actions + NOISE * np.random.standard_normal(len(actions))
+        return np.clip(noisy, self.action_low, self.action_high).astype(np.float32)
+
+    def step(self, learn: bool = True) -> None:
+        """Act for one hour, remember it, and with ``learn`` update every agent once."""
+        actions = self.act()
+        lists = [part.tolist() for part in np.split(actions, np.cumsum(self.done)[:-1])]
+        begun = time.perf_counter()
+        seen, rewards, terminated, truncated, _ = self.env.step(lists)
+        self.seconds["environment"] += time.perf_counter() - begun
+        following = self.normalised(seen)
+        self.memory.append((self.observations, actions, np.asarray(rewards, np.float32), following))
+        self.observations = self.normalised(self.env.reset()[0]) if terminated or truncated else following
+        if learn:
+            begun = time.perf_counter()
+            self.update()
+            self.seconds["learning"] += time.perf_counter() - begun
+
+    def update(self) -> None:
+        """One update of each agent's critic, actor and targets."""
+        columns = zip(*random.sample(self.memory, self.batch), strict=True)
+        seen, done, rewards, following = (torch.from_numpy(np.stack(column)) for column in columns)
+        own, acted = seen.split(self.seen, 1), done.split(self.done, 1)
+        with torch.no_grad():
+            parts = zip(self.agents, following.split(self.seen, 1), strict=True)
+            after = torch.cat([following, *(agent.target_actor(part) for agent, part in parts)], 1)
+        before = torch.cat([seen, done], 1)
+        for number, agent in enumerate(self.agents):
+            with torch.no_grad():
+                target = rewards[:, number : number + 1] + DISCOUNT * agent.target_critic(after)
+            descend(agent.critic_optimiser, nn.functional.mse_loss(agent.critic(before), target))
+            # Its own action is the actor's, those of the others are the replayed ones.
+            actions = [agent.actor(own[number]) if n == number else a for n, a in enumerate(acted)]
+            agent.critic.requires_grad_(False)
+            descend(agent.actor_optimiser, -agent.critic(torch.cat([seen, *actions], 1)).mean())
+            agent.critic.requires_grad_(True)
+            for slow, fast in ((agent.target_actor, agent.actor), (agent.target_critic, agent.critic)):
+                with torch.no_grad():
+                    for old, new in zip(slow.parameters(), fast.parameters(), strict=True):
+                        old.lerp_(new, TARGET_RATE)
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient of ``loss``."""
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+# --- measuring ---
+
+_start: Any = None  # in a worker: where it waits until all the others are ready too
+
+
+def at_once(processes: int, work: Callable[..., dict[str, float]], *arguments: Any) -> list[dict[str, float]]:
+    """``work`` with seeds 0, 1, ... in so many fresh processes that begin to measure together."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(processes)
+    with ProcessPoolExecutor(processes, context, _wait_at, (start,)) as pool:
+        pending = [pool.submit(work, seed, *arguments) for seed in range(processes)]
+        return [done.result() for done in pending]
+
+
+def _wait_at(start: Barrier) -> None:
+    global _start
+    _start = start
+
+
+def repeated(action: Callable[[], None], seconds: float) -> tuple[int, float]:
+    """Repeat ``action`` for at least so many seconds, from when every process is ready: how often, and how long."""
+    _start.wait(timeout=1800)
+    times, begun = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begun) < seconds or not times:
+        action()
+        times += 1
+    return times, elapsed
+
+
+def measure_usual(seed: int, source: dataset.Dataset, threads: int, seconds: float) -> dict[str, float]:
+    """The usual way, once its memory holds a batch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    usual = UsualMADDPG(dataset.load(source))
+    for _ in range(usual.batch):
+        usual.step(learn=False)
+    usual.step()
+    usual.seconds = dict.fromkeys(usual.seconds, 0.0)
+    steps, elapsed = repeated(usual.step, seconds)
+    shares = {f"{what} %": round(100 * spent / elapsed) for what, spent in usual.seconds.items()}
+    return {"steps/s": steps / elapsed, "updates/s": steps * len(usual.agents) / elapsed, **shares}
+
+
+def begin(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str) -> tuple[_Run, CommunityWorld]:
+    """A training run at update 0, on one thread; what it compiles goes to a new folder in ``cache``."""
+    torch.set_num_threads(1)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(dir=cache)
+    community = Community.from_citylearn(dataset.load(source))
+    shared = ("augment", "swap_share", "reward_offset", "reward", "weights")
+    world = CommunityWorld(community, BusinessAsUsual(), **{name: getattr(config, name) for name in shared})
+    return _Run(config, world, seed), world
+
+
+def measure_ours(
+    seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, seconds: float
+) -> dict[str, float]:
+    """Our updates, without the first ones, which compile."""
+    run, _ = begin(seed, source, config, cache)
+    begun = time.perf_counter()
+    run.iterate()
+    first = time.perf_counter() - begun
+    run.iterate()
+    updates, elapsed = repeated(run.iterate, seconds)
+    steps = updates * config.batch * config.rollout_horizon
+    return {"steps/s": steps / elapsed, "updates/s": updates / elapsed, "compilation s": first - elapsed / updates}
+
+
+def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, every: int) -> dict[str, float]:
+    """Train until the policy serves every car and appliance and its validation composite is no worse than the rule's.
+
+    Validates after each ``every`` updates and gives up at the end of the config's budget: then there are no minutes.
+    """
+    run, world = begin(seed, source, config, cache)
+    rule = SpreadCharging()
+    rule.reset(world.community)
+    level = world.validate(rule.act)["composite"]
+    begun, laps = time.perf_counter(), []
+    result = {"rule": level}
+    while run.updates < config.updates and time.perf_counter() - begun < 60 * config.minutes:
+        lap = time.perf_counter()
+        run.iterate()
+        laps.append(time.perf_counter() - lap)
+        if run.updates % every == 0:
+            score = world.validate(run.algorithm.policy)
+            result |= {"composite": score["composite"], "updates": run.updates}
+            if score["passes"] and score["composite"] <= level:
+                minutes = (time.perf_counter() - begun) / 60
+                compilation = (laps[0] - statistics.median(laps)) / 60
+                return result | {"minutes": minutes, "compilation": compilation}
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: short, uncompiled, without the rule's level")
+    parser.add_argument("--edition", default="auto", help="official, offline or auto (default)")
+    parser.add_argument("--profile", default="thesis", help="whose learner is measured (default: thesis)")
+    parser.add_argument("--variant", default="broadcast", help="of the learner (default: broadcast)")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes at once (default: all cores)")
+    parser.add_argument("--seconds", type=float, default=40.0, help="length of each measurement (default: 40)")
+    parser.add_argument("--every", type=int, default=10, help="updates between validations (default: 10)")
+    args = parser.parse_args()
+    try:
+        settings = load_config(args.profile).train_for(args.variant)
+        source = dataset.find(args.edition)
+    except (ConfigError, dataset.DatasetError) as error:
+        parser.error(str(error))
+    seconds = 2.0 if args.quick else args.seconds
+    config = TrainConfig(**(settings | {"compile": settings["compile"] and not args.quick}))
+    if config.rollout_horizon == 0 or config.replicate:
+        parser.error(f"{args.variant}: choose a variant with rollout_horizon above 0 and the data set's own homes")
+    form = "compiled" if config.compile else "uncompiled"
+    print(
+        f"edition {source.edition}, {args.cores} cores; {args.profile} {args.variant}: {config.batch} copies x "
+        f"{config.rollout_horizon} h an update, {form}\n"
+    )
+
+    rows: list[dict[str, Any]] = []
+
+    def measure(what: str, processes: int, threads: int, work: Callable[..., dict], *arguments: Any) -> float:
+        measured = pd.DataFrame(at_once(processes, work, *arguments))
+        rates = [name for name in measured if name.endswith("/s")]
+        row = measured.mean().to_dict() | measured[rates].sum().to_dict()
+        rows.append({"what": what, "processes": processes, "threads each": threads, **row})
+        return row["steps/s"]
+
+    usual = max(
+        measure("17 pairs on CityLearn", 1, args.cores, measure_usual, source, args.cores, seconds),
+        measure("17 pairs on CityLearn", args.cores, 1, measure_usual, source, 1, seconds),
+    )
+    level: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as cache:  # empty: nothing is compiled beforehand
+        measure("Cooperative MADDPG", 1, 1, measure_ours, source, config, cache, seconds)
+        ours = measure("Cooperative MADDPG", args.cores, 1, measure_ours, source, config, cache, seconds)
+        if not args.quick:
+            (level,) = at_once(1, measure_level, source, config, cache, args.every)
+    print(pd.DataFrame(rows).round(1).to_string(index=False, na_rep=""), "\n")
+    print(f"ratio {ours / usual:.0f}")
+
+    minutes = level.get("minutes")
+    if minutes is not None:
+        print(
+            f"the rule's composite on the validation weeks, {level['rule']:.4f}, is reached with "
+            f"{level['composite']:.4f} after {level['updates']:.0f} updates: {minutes:.2f} minutes on one core, of "
+            f"which {level['compilation']:.2f} compilation"
+        )
+    elif level:
+        print(
+            f"the rule's composite on the validation weeks, {level['rule']:.4f}, is not reached in the budget: {level}"
+        )
+    if args.json:
+        figures = {"usual_steps_per_s": usual, "steps_per_s": ours, "ratio": ours / usual}
+        rounded = {name: round(value, 2) for name, value in figures.items()}
+        print(json.dumps(rounded | {"minutes_to_rule_level": None if minutes is None else round(minutes, 2)}))
+
+
+if __name__ == "__main__":
+    main()

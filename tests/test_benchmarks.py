@@ -1,0 +1,69 @@
+"""The peer that training is timed against really learns: each of its pairs, at each step."""
+
+from __future__ import annotations
+
+import random
+import runpy
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import find
+
+from thesis_lib.community import dataset
+
+TRAINING = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "training.py"))
+
+
+def parameters(agents: list, part: str) -> list[torch.Tensor]:
+    return [torch.nn.utils.parameters_to_vector(getattr(agent, part).parameters()).clone() for agent in agents]
+
+
+def test_every_pair_of_the_usual_way_learns(edition: str) -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    env = dataset.load(find(edition), end=24)
+    usual = TRAINING["UsualMADDPG"](env, batch=4, units=8)
+    assert len(usual.agents) == len(usual.seen) == 17
+    parts = ("actor", "critic", "target_actor", "target_critic")
+    for _ in range(4):
+        usual.step(learn=False)
+    before = {part: parameters(usual.agents, part) for part in parts}
+    usual.step()
+    after = {part: parameters(usual.agents, part) for part in parts}
+    for part in parts:
+        moved = [float((new - old).abs().max()) for new, old in zip(after[part], before[part], strict=True)]
+        assert min(moved) > 0, f"{part} of agent {moved.index(min(moved))} has not moved"
+    # The targets follow: by the share of the way that they are told.
+    for part in ("actor", "critic"):
+        for target, old, new in zip(after[f"target_{part}"], before[part], after[part], strict=True):
+            torch.testing.assert_close(target, old + TRAINING["TARGET_RATE"] * (new - old))
+    # Beyond the end of the episode it goes on from the beginning, and all it remembers is a number within bounds.
+    for _ in range(30):
+        usual.step(learn=False)
+    observations, actions, rewards, following = (np.stack(column) for column in zip(*usual.memory, strict=True))
+    assert np.isfinite(observations).all() and np.isfinite(following).all() and np.isfinite(rewards).all()
+    assert (actions >= usual.action_low).all() and (actions <= usual.action_high).all()
+    assert rewards.shape == (35, 17) and rewards.std() > 0
+
+
+def test_the_usual_ways_critics_learn_their_own_home() -> None:
+    """With the rewards of one home alone, that home's critic is the one whose estimate grows."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    usual = TRAINING["UsualMADDPG"](dataset.load(find("offline"), end=24), batch=8, units=16)
+    for _ in range(16):
+        usual.step(learn=False)
+    for *_, rewards, _ in usual.memory:
+        rewards[:] = 0.0
+        rewards[3] = 1.0
+    everything = torch.from_numpy(np.stack([np.concatenate([o, a]) for o, a, _, _ in usual.memory]))
+    with torch.no_grad():
+        before = torch.stack([agent.critic(everything).mean() for agent in usual.agents])
+    for _ in range(30):
+        usual.update()
+    with torch.no_grad():
+        grown = torch.stack([agent.critic(everything).mean() for agent in usual.agents]) - before
+    assert int(grown.argmax()) == 3 and grown[3] > 0.5
