@@ -54,17 +54,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    frames: int = 100_000  # steps of the game played by each seed; one step moves all agents
+    frames: int = 50_000  # steps of the game played by each seed; one step moves all agents
     games: int = 10  # games played side by side
     batch: int = 256  # transitions of an update
     memory: int = 100_000  # transitions remembered: all of them
-    units: int = 128  # width of the two hidden layers of actors and critic
+    units: int = 64  # width of the two hidden layers of actors and critic
     discount: float = 0.95  # per step (Lowe et al. 2017)
     rate: float = 1e-3  # Adam's learning rate, actors and critic, constant
     target_rate: float = 0.01  # share of the new weights that enters the targets at each update (Lowe et al. 2017)
     gradient_clip: float = 5.0  # largest norm of a gradient, actors and critic apart
     noise: float = 0.2  # standard deviation of the Gaussian exploration, constant; actions lie in [0, 1]
-    evaluate_every: int = 10_000  # steps between evaluations
+    evaluate_every: int = 5_000  # steps between evaluations
     episodes: int = 100  # of an evaluation, without exploration
 
     @property
