@@ -297,20 +297,14 @@ update follows each step of the games side by side; BenchMARL makes the same num
 """
 
 
-def interval(values: pd.Series) -> tuple[float, float]:
-    """95 % t interval of the mean of independent seeds."""
-    reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return values.mean() - reach, values.mean() + reach
-
-
 def table(curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean return at the last evaluation over each learner's seeds, with its interval."""
+    """Mean return at the last evaluation over each learner's seeds, with its 95 % t interval."""
     rows = []
     for learner in LEARNERS:
         runs = curves[curves.learner == learner]
         last = runs[runs.frames == runs.frames.max()]
-        low, high = interval(last.mean_return)
         mean = last.mean_return.mean()
+        low, high = stats.t.interval(0.95, len(last) - 1, mean, stats.sem(last.mean_return))
         rows.append((learner, len(last), int(last.frames.max()), round(mean, 2), round(low, 2), round(high, 2)))
     return pd.DataFrame(rows, columns=["learner", "seeds", "frames", "mean_return", "low", "high"])
 
@@ -359,6 +353,7 @@ def main() -> None:
         parser.error(f"--frames must be a multiple of {settings.evaluate_every}; --seeds must be two at least")
     torch.set_num_threads(1)
     folder = provenance.ensure_writable(asked.folder)
+    git = provenance.git_state()
     record: dict[str, Any] = {
         "settings": settings.model_dump(),
         "game": GAME,
@@ -382,7 +377,7 @@ def main() -> None:
         stopwatch = provenance.Stopwatch()
         with stopwatch("run"):
             rows = [(learner, seed, frames, value) for frames, value in run(settings, seed)]
-        record["runs"][f"{learner}, seed {seed}"] = {"git": provenance.git_state(), **stopwatch.stages["run"]}
+        record["runs"][f"{learner}, seed {seed}"] = {"git": git, **stopwatch.stages["run"]}
         fresh = pd.DataFrame(rows, columns=curves.columns)
         curves = fresh if curves.empty else pd.concat([curves, fresh], ignore_index=True)
         # A seed counts as run once its curve is there, so the curve comes last.
