@@ -24,7 +24,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync lab benchmark lock clean
+.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync lab benchmark spread lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -71,6 +71,14 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 
 benchmark: $(STAMP)  ## speed, as ratios measured in the same run
 	@for file in benchmarks/*.py; do OMP_NUM_THREADS=$(CORES) $(BIN)/python $$file || exit 1; done
+
+spread: .venv-spread/.installed  ## K = 0 beside BenchMARL's MADDPG, in an environment of its own: results/simple_spread
+	PYTHONPATH=. .venv-spread/bin/python benchmarks/simple_spread/compare.py
+
+.venv-spread/.installed: benchmarks/simple_spread/requirements.txt requirements-torch.txt
+	$(PYTHON) -m venv .venv-spread
+	.venv-spread/bin/python -m pip install --disable-pip-version-check --quiet -r $<
+	@touch $@
 
 lock: $(STAMP)  ## compile requirements.lock anew (UPGRADE=--upgrade for the newest versions)
 	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
