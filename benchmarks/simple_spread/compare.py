@@ -151,7 +151,7 @@ class SpreadWorld:
         """There is nothing to guard."""
         return {}
 
-    def make_guard(self, settings: dict[str, Any]) -> None:
+    def make_household(self, settings: dict[str, Any]) -> None:
         """There is nothing to guard."""
 
 
@@ -161,11 +161,15 @@ def train_config(settings: Settings) -> TrainConfig:
         rollout_horizon=0,
         terminal_value=False,
         discount=settings.discount,
+        return_hours=1,
         coordination="none",
         shared_actors=False,
         actor_units=settings.units,
+        critics="central",
         critic_units=settings.units,
+        actor_optimiser="adam",
         actor_rate=settings.rate,
+        weight_decay=0.0,
         critic_rate=settings.rate,
         target_rate=settings.target_rate,
         gradient_clip=settings.gradient_clip,
@@ -176,17 +180,26 @@ def train_config(settings: Settings) -> TrainConfig:
         batch=settings.batch,
         final_rate=1.0,
         validate_every=settings.evaluate_every // settings.games,
+        habits=False,
         guard=False,
+        v2g=True,
+        guard_leak=0.0,
         guard_spare_steps=0,
         guard_tolerance=0.0,
+        replicate=0,
         augment=False,
         swap_share=0.0,
+        reward="team",
+        weights={},
         reward_offset=0.0,
+        observation_noise=0.0,
+        observation_missing=0.0,
         replay_capacity=settings.memory,
         copies=settings.games,
         collect_hours=GAME["max_cycles"],
         updates_per_hour=1,
         warmup_hours=0,
+        critic_warmup=0,
         noise="gaussian",
         noise_scale=settings.noise,
         noise_theta=1.0,
