@@ -133,6 +133,22 @@ def test_broadcast_adds_the_two_district_sums_and_nothing_else() -> None:
         make(ToyWorld(), coordination="broadcast")
 
 
+def test_a_late_broadcast_tells_the_uncontrolled_net_of_the_hour_before() -> None:
+    on_time = make(Districts(), coordination="broadcast").policy
+    late = make(Districts(), coordination="broadcast", broadcast_delay=1).policy
+    late.load_state_dict(on_time.state_dict())
+    first, second = torch.randn(2, 3, 3), torch.randn(2, 3, 3)
+    sums = [on_time.coordination.sums(seen) for seen in (first, second)]  # type: ignore[operator]
+    for _ in range(2):
+        late.reset()
+        torch.testing.assert_close(late.coordination.sums(first), sums[0])  # type: ignore[operator]
+        heard = late.coordination.sums(second)  # type: ignore[operator]
+        torch.testing.assert_close(heard[:, 0], sums[1][:, 0])
+        torch.testing.assert_close(heard[:, 1], sums[0][:, 1])
+    with pytest.raises(ValueError, match="needs rollout_horizon above 0"):
+        config(broadcast_delay=1, rollout_horizon=0)
+
+
 @pytest.mark.parametrize("mode", ["attention", "mean_field"])
 def test_homes_that_communicate_hear_the_others_and_only_so(mode: str) -> None:
     policy = make(ToyWorld(), coordination=mode).policy

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import model
+from conftest import find, model
 from toy_world import ToyWorld
 
-from thesis_lib.community.kpis import WEIGHTS
+from thesis_lib.community import dataset
+from thesis_lib.community.kpis import WEIGHTS, Service
+from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
+from thesis_lib.community.reading import read_environment
+from thesis_lib.community.replication import replicated
 from thesis_lib.community.splits import blocks, split_of_rows
 from thesis_lib.controllers.rules import BusinessAsUsual
 from thesis_lib.maddpg.training import (
@@ -28,7 +32,8 @@ from thesis_lib.maddpg.training import (
 
 SETTINGS = {
     "rollout_horizon": 8, "terminal_value": True, "discount": 0.9, "return_hours": 1, "coordination": "none",
-    "shared_actors": False, "critics": "central", "actor_units": 16, "critic_units": 32, "actor_optimiser": "adam",
+    "broadcast_delay": 0, "trained_homes": 0, "shared_actors": False,
+    "critics": "central", "actor_units": 16, "critic_units": 32, "actor_optimiser": "adam",
     "actor_rate": 5e-3, "weight_decay": 0.0, "critic_rate": 5e-3, "target_rate": 0.02, "gradient_clip": 10.0,
     "mixed_precision": False, "compile": False, "updates": 8, "minutes": 5.0, "batch": 32, "final_rate": 0.02,
     "validate_every": 4, "habits": False, "guard": False, "guard_leak": 0.2, "guard_spare_steps": 0,
@@ -209,6 +214,29 @@ def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(edition: str,
     assert world.validate(policy.policy)["departures_met"] > 0.9
     with pytest.raises(ValueError, match="needs the reference controller"):
         train(settings, community, tmp_path / "other", seed=0, say=quiet)
+
+
+def test_shared_actors_act_in_homes_they_were_not_trained_on(tmp_path: Path) -> None:
+    env = dataset.load(find("official"))
+    env.reset()
+    few = Community(replicated(read_environment(env), Service.from_citylearn(env), 5)[0], torch.float32)
+    whole = model("official", torch.float32)
+    for shared in (True, False):
+        switches = {"shared_actors": shared, "coordination": "broadcast", "guard": True, "habits": True}
+        settings = config(**{**SMALL, **switches})
+        folder = tmp_path / str(shared)
+        train(settings, few, folder, seed=0, reference=BusinessAsUsual(), say=quiet)
+    with pytest.raises(CheckpointError, match="was trained on community"):
+        load_policy(tmp_path / "True" / "last.pt", whole)
+    with pytest.raises(ValueError, match="know their own homes only"):
+        load_policy(tmp_path / "False" / "last.pt", whole, trained_on=few)
+    policy = load_policy(tmp_path / "True" / "last.pt", whole, trained_on=few)
+    trained = load_policy(tmp_path / "True" / "last.pt", few)
+    for ours, theirs in zip(policy.policy.actors.parameters(), trained.policy.actors.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert policy.policy.features.mean.shape[0] == 17 and torch.isfinite(policy.policy.features.mean).all()
+    world = CommunityWorld(whole, BusinessAsUsual())
+    assert world.validate(policy.policy)["departures_met"] > 0.98
 
 
 def test_windows_stay_inside_train_blocks() -> None:

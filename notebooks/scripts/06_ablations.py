@@ -25,7 +25,8 @@ from IPython.display import Markdown, display
 
 from thesis_lib import paths
 from thesis_lib.analysis import ablations, evaluation, figures, labels, learner, tables
-from thesis_lib.community import dataset
+from thesis_lib.community import dataset, splits
+from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
 from thesis_lib.controllers import CONTROLLERS
 from thesis_lib.provenance import ensure_writable, run_record, write_json_atomic
@@ -178,6 +179,38 @@ if len(served):
 
 # %%
 ablations.publish("meters", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# ## Homes nobody trained on
+#
+# Shared actors can act in a home they have never seen. They were trained on five or ten homes and act in all; the
+# reference is the same shared actor trained on all of them.
+
+# %%
+ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
+
+# %%
+texts = []
+for variant in ablations.FAMILIES["unseen"].variants:
+    pairs = ((learner.CONTROLLER, variant), (evaluation.REFERENCE, "default"))
+    if not (paths.run(profile, data.edition, *pairs[0], 0) / "flows.csv.gz").is_file():
+        continue
+    community = Community.from_citylearn(dataset.load(data), dtype=torch.float64)
+    runs = [tables.replay(evaluation.read_flows(profile, data.edition, *pair), community) for pair in pairs]
+    blocks = splits.blocks("test") if where["split"] == "test" else [(0, len(runs[0].rows))]
+    rows = [row for start, stop in blocks for row in range(start, stop)]
+    costs, usual = (
+        tables.home_costs(run, community.home_names, *pair, rows) for run, pair in zip(runs, pairs, strict=True)
+    )
+    trained = community.home_names[: config.train_for(variant)["trained_homes"]]
+    groups = ablations.cost_by_group(costs, usual, trained)
+    tables.publish(groups, f"ablation_{variant}", profile)
+    share = groups.set_index("group")["cost_vs_bau"]
+    texts.append(
+        f"With {len(trained)} homes to train on, those pay {share['trained']:.3f} of business as usual's bill and the "
+        f"homes never seen {share['unseen']:.3f} (seed 0)."
+    )
+display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some of the homes are there yet."))
 
 # %% [markdown]
 # ## Size

@@ -37,7 +37,7 @@ class Family:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("coordination", "headline", ("none", "attention", "mean_field", "shared_actors")),
+        Family("coordination", "headline", ("none", "attention", "mean_field", "broadcast_late", "shared_actors")),
         Family("horizon", "headline", ("horizon_0", "horizon_1", "horizon_6", "horizon_24", "no_tail")),
         Family("learning", "headline", ("individual_reward", "critics_per_agent")),
         Family("maddpg", "horizon_0", ("horizon_0_ou", "horizon_0_critics")),
@@ -48,6 +48,7 @@ FAMILIES = {
         ),
         Family("service", "headline", ("guard_off", "v2g_off")),
         Family("meters", "headline", ("noise_10", "noise_30", "missing_10", "missing_30")),
+        Family("unseen", "shared_actors", ("trained_on_5", "trained_on_10")),
     )
 }
 FRONT = ("bill_only", "bill_first", "headline", "grid_first", "grid_only")  # one line of weights, in order
@@ -438,7 +439,24 @@ def scale_caption(table: pd.DataFrame, **where: str) -> str:
     return labels.t("caption.scale", points=labels.listing(texts), **_where(**where))
 
 
-# ------------------------------------------------------------------------------------ cars
+# ------------------------------------------------------------------------------------ home by home
+
+
+def cost_by_group(costs: pd.DataFrame, usual: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
+    """Cost over business as usual of the homes trained on and of the others.
+
+    Args:
+        costs, usual: as ``tables.home_costs`` gives them, of a policy and of business as usual on the same rows.
+        trained: names of the homes trained on.
+
+    Returns:
+        Columns group (trained, unseen), homes, cost_vs_bau (–, of the group's whole bill).
+    """
+    both = costs.set_index("home")["value"].to_frame("ours").join(usual.set_index("home")["value"].rename("usual"))
+    group = np.where(both.index.isin(list(trained)), "trained", "unseen")
+    sums = both.groupby(group).sum()
+    table = pd.DataFrame({"homes": pd.Series(group).value_counts(), "cost_vs_bau": sums["ours"] / sums["usual"]})
+    return table.rename_axis("group").reset_index()
 
 
 def given_back(flows: pd.DataFrame) -> float:

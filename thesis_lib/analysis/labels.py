@@ -66,6 +66,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.mean_field": ("campo medio", "mean field"),
     # variants of the ablations
     "variant.headline": ("la de la tesis", "the thesis' own"),
+    "variant.broadcast_late": ("difusión, 1 h tarde", "broadcast, 1 h late"),
     "variant.shared_actors": ("actores compartidos", "shared actors"),
     "variant.horizon_0": ("K = 0 (MADDPG)", "K = 0 (MADDPG)"),
     "variant.horizon_1": ("K = 1", "K = 1"),
@@ -85,6 +86,8 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.cost_only": ("solo coste", "cost only"),
     "variant.emissions_only": ("solo emisiones", "emissions only"),
     "variant.peak_only": ("solo pico", "peak only"),
+    "variant.trained_on_5": ("entrenado en 5 viviendas", "trained on 5 homes"),
+    "variant.trained_on_10": ("entrenado en 10 viviendas", "trained on 10 homes"),
     "variant.noise_10": ("ruido 0,1 σ", "noise 0.1 σ"),
     "variant.noise_30": ("ruido 0,3 σ", "noise 0.3 σ"),
     "variant.missing_10": ("10 % de lecturas perdidas", "10% of readings lost"),
@@ -100,6 +103,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "family.service": ("Servicio y V2G", "Service and V2G"),
     "family.weights": ("Prioridades entre objetivos", "Priorities among objectives"),
     "family.meters": ("Medidores defectuosos", "Bad meters"),
+    "family.unseen": ("Viviendas no vistas", "Unseen homes"),
     # where and when it is measured
     "split.train": ("Entrenamiento", "Training"),
     "split.validation": ("Validación", "Validation"),
@@ -201,6 +205,8 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.microseconds": ("Por vivienda y hora (µs)", "Per home and hour (µs)"),
     "table.memory": ("Memoria máxima (GB)", "Peak memory (GB)"),
     "table.group": ("Viviendas", "Homes"),
+    "group.trained": ("de entrenamiento", "trained on"),
+    "group.unseen": ("no vistas", "unseen"),
     "gate.pass": ("sí", "yes"),
     "gate.fail": ("NO", "NO"),
     "word.and": ("y", "and"),

@@ -90,18 +90,16 @@ def learn(
         )
     env = datasets.load(data)
     env.reset()
-    if homes:
-        community = Community(replicated(read_environment(env), Service.from_citylearn(env), homes)[0])
-    else:
-        community = Community.from_citylearn(env)
+    community = _first_homes(env, homes)
     twin = trained_as(config, variant)
     train_config = TrainConfig(**(config.train_for(twin) | dict(overrides or {})))
+    trained_on = _first_homes(env, train_config.trained_homes) if train_config.trained_homes else community
     checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, CONTROLLER, twin, seed))
     with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
         _forget_another(checkpoints, _training_recipe(train_config, seed, data), say)
         train(
             train_config,
-            community,
+            trained_on,
             checkpoints,
             seed=seed,
             device=config.device,
@@ -114,6 +112,7 @@ def learn(
     log = pd.read_csv(checkpoints / "log.csv").assign(controller=CONTROLLER, variant=variant, seed=seed)
     write_csv_atomic(folder / "training.csv", log)
     weights = checkpoints / ("best.pt" if (checkpoints / "best.pt").is_file() else "last.pt")
+    policy = load_policy(weights, community, trained_on=None if trained_on is community else trained_on)
     training = {
         "variant": twin,
         "weights": weights.name,
@@ -126,7 +125,7 @@ def learn(
         CONTROLLER,
         variant,
         seed,
-        _seen_through(load_policy(weights, community), settings, seed),
+        _seen_through(policy, settings, seed),
         data,
         config.profile,
         config.engines,
@@ -138,6 +137,13 @@ def learn(
         **common,
     )
     return rows
+
+
+def _first_homes(env: Any, homes: int) -> Community:
+    """The community of so many of the first homes, or of copies of them; 0: as the data set has it."""
+    if not homes:
+        return Community.from_citylearn(env)
+    return Community(replicated(read_environment(env), Service.from_citylearn(env), homes)[0])
 
 
 def recipe(

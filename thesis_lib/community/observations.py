@@ -83,15 +83,13 @@ class Observer:
             first[name] = position
             position += size
         index = torch.full((c.homes, self.width), first["zero"])
+        charger = {p.format(c.charger_names[k]): (f, k) for k in range(c.chargers) for p, f in CHARGER_FIELDS.items()}
+        appliance = {
+            f"deferrable_appliance_{c.appliance_names[k]}_{f}": (f, k)
+            for k in range(c.appliances)
+            for f in APPLIANCE_FIELDS
+        }
         for h, names in enumerate(c.observation_names):
-            charger = {
-                p.format(c.charger_names[k]): (f, k) for k in range(c.chargers) for p, f in CHARGER_FIELDS.items()
-            }
-            appliance = {
-                f"deferrable_appliance_{c.appliance_names[k]}_{f}": (f, k)
-                for k in range(c.appliances)
-                for f in APPLIANCE_FIELDS
-            }
             own = {
                 "non_shiftable_load": ("load", h),
                 "solar_generation": ("pv", h),

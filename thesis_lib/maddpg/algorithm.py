@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from thesis_lib.maddpg.coordination import Mode
@@ -38,6 +38,7 @@ class MADDPGConfig(BaseModel):
     discount: float = Field(gt=0, le=1)  # g, per hour
     return_hours: int = Field(ge=1)  # K = 0: rewards that a transition sums before it bootstraps; 1 as published
     coordination: Mode  # what a home hears of the others: none, broadcast, attention, mean_field
+    broadcast_delay: int = Field(ge=0, le=1)  # hours by which the second sum of the broadcast is late; K > 0
     shared_actors: bool  # one set of weights for all homes instead of one each
     actor_units: int = Field(ge=1)  # width of each actor's two hidden layers
     critics: Literal["central", "per_agent"]  # one for the team's reward, or one for each agent's
@@ -50,6 +51,12 @@ class MADDPGConfig(BaseModel):
     gradient_clip: float = Field(gt=0)  # largest norm of a gradient, actors and critic apart
     mixed_precision: bool  # networks in bfloat16, the environment in float32
     compile: bool  # torch.compile one hour of the rollout; needs a C++ compiler
+
+    @model_validator(mode="after")
+    def _transitions_have_no_past(self) -> MADDPGConfig:
+        if self.broadcast_delay and self.rollout_horizon == 0:
+            raise ValueError("broadcast_delay needs rollout_horizon above 0: the replay memory holds no hour before")
+        return self
 
 
 class World(Protocol):
@@ -125,6 +132,7 @@ class MADDPG:
     def rollout(self, world: World, state: Any, window: Sequence[Any]) -> Rollout:
         """Roll the current actors through ``window``: K hours, and one more that is only looked at."""
         rewards, features, actions = [], [], []
+        self.policy.reset()
         for hour in window[:-1]:
             state, reward, seen, done = self._hour(world, state, hour)
             rewards.append(reward)

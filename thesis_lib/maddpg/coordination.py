@@ -40,20 +40,25 @@ class Nothing(nn.Module):
 
 
 class Broadcast(nn.Module):
-    """``broadcast``: two district sums, the same for all."""
+    """``broadcast``: two district sums, the same for all. ``late``: the second is that of the hour before.
+
+    A late broadcast remembers what it summed; ``reset`` begins anew, and the first hour then hears its own sum.
+    """
 
     columns: Tensor
     mean: Tensor
     scale: Tensor
     extra = 2
 
-    def __init__(self, names: list[list[str]], mean: Tensor, scale: Tensor):
+    def __init__(self, names: list[list[str]], mean: Tensor, scale: Tensor, late: bool):
         """``mean`` and ``scale`` (1 / deviation), both (H, O), normalise the homes' observations.
 
         Raises:
             ValueError: a home does not observe what is summed.
         """
         super().__init__()
+        self.late = late
+        self.before: Tensor | None = None  # (B,) the uncontrolled net of the hour before
         columns = torch.stack([column_table(names, name) for name in (NET, LOAD, PV)], 1)
         if (columns < 0).any():
             raise ValueError(f"coordination: broadcast needs every home to observe {NET}, {LOAD} and {PV}")
@@ -64,12 +69,19 @@ class Broadcast(nn.Module):
         # Homes move together, so a district sum varies more than independent homes would.
         self.register_buffer("scale", 0.5 / torch.stack([spread[0], spread[1] + spread[2]]))
 
+    def reset(self) -> None:
+        """Forget the hour before."""
+        self.before = None
+
     def sums(self, observations: Tensor) -> Tensor:
         """The broadcast (B, 2), normalised."""
         rows = torch.arange(observations.shape[1], device=observations.device) * observations.shape[2]
         net = observations.flatten(1).index_select(1, rows + self.columns[:, 0]).sum(1)
         flat = observations.detach().flatten(1)  # no action changes load or sun
         uncontrolled = (flat[:, rows + self.columns[:, 1]] - flat[:, rows + self.columns[:, 2]]).sum(1)
+        if self.late:
+            now, uncontrolled = uncontrolled, uncontrolled if self.before is None else self.before
+            self.before = now
         return (torch.stack([net, uncontrolled], 1) - self.mean) * self.scale
 
     def forward(self, own: Tensor, observations: Tensor) -> Tensor:
@@ -112,7 +124,7 @@ class Attention(nn.Module):
 
 
 def coordination(
-    mode: Mode, names: list[list[str]], features: int, mean: Tensor, scale: Tensor
+    mode: Mode, names: list[list[str]], features: int, mean: Tensor, scale: Tensor, late: bool = False
 ) -> Nothing | Broadcast | MeanField | Attention:
     """The layer of a mode, by name; ``features`` is F, the rest as in `Broadcast`.
 
@@ -122,7 +134,7 @@ def coordination(
     if mode == "none":
         return Nothing()
     if mode == "broadcast":
-        return Broadcast(names, mean, scale)
+        return Broadcast(names, mean, scale, late)
     if mode == "mean_field":
         return MeanField(features)
     if mode == "attention":

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from thesis_lib.maddpg.coordination import column_table
+from thesis_lib.maddpg.coordination import Broadcast, column_table
 from thesis_lib.maddpg.household import Household
 
 CLOCK = ("hour", "month", "day_type")
@@ -213,6 +213,11 @@ class Policy(nn.Module):
             raise ValueError("habits and guard need a household that says what they are: set both to false")
         self.habits, self.guard, self.guard_leak = habits, guard, guard_leak
         self.mixed_precision = mixed_precision
+
+    def reset(self) -> None:
+        """Begin an episode: forget what was heard. Only a late broadcast remembers anything."""
+        if isinstance(self.coordination, Broadcast):
+            self.coordination.reset()
 
     def forward(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         """Actions within bounds; ``noise`` (B, H, S) is added before the guard, which has the last word."""

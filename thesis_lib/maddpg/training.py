@@ -62,6 +62,7 @@ class TrainConfig(MADDPGConfig):
     guard_spare_steps: int = Field(ge=0)  # plan for departures this many hours before the disclosed one
     guard_tolerance: float = Field(ge=0, lt=1)  # SOC below the required one that the guard accepts
     v2g: bool  # cars may discharge
+    trained_homes: int = Field(ge=0)  # train on the first homes only, shared actors then act in all; 0: all
     replicate: int = Field(ge=0)  # homes of the community, the first ones or copies; 0: those of the data set
     observation_noise: float = Field(ge=0)  # at evaluation: of the meters, in standard deviations of what they read
     observation_missing: float = Field(ge=0, le=1)  # at evaluation: share of hours in which readings do not arrive
@@ -351,7 +352,7 @@ class _Acting:
         self.policy = policy
 
     def reset(self, community: Community) -> None:
-        pass
+        self.policy.reset()
 
     def act(self, observations: Tensor) -> Tensor:
         return self.policy(observations)
@@ -368,7 +369,8 @@ def build_policy(
     names, low, high = world.observation_names, world.action_low.float().cpu(), world.action_high.float().cpu()
     if not config.v2g and household is not None:
         low = torch.where(household.devices.cpu(), low.clamp_min(0), low)
-    heard = coordination(config.coordination, names, features.size, mean, features.scale)
+    late = config.broadcast_delay == 1
+    heard = coordination(config.coordination, names, features.size, mean, features.scale, late)
     inputs, mask = features.size + heard.extra, world.action_mask.cpu()
     actors = Actors(inputs, config.actor_units, config.shared_actors, mask, low, high, config.habits)
     return Policy(
@@ -702,7 +704,7 @@ class TrainedPolicy:
         self.policy, self.fingerprint, self.checkpoint = policy.eval(), fingerprint, checkpoint
 
     def reset(self, community: Community) -> None:
-        """Begin an episode; the policy remembers nothing.
+        """Begin an episode; only a late broadcast remembers anything.
 
         Raises:
             CheckpointError: another community than the one it was trained on.
@@ -711,6 +713,7 @@ class TrainedPolicy:
             raise CheckpointError(
                 f"the policy was trained on community {self.fingerprint}, this one is {community.fingerprint}"
             )
+        self.policy.reset()
 
     def act(self, observations: Tensor) -> Tensor:
         """Actions (B, H, S) for observations (B, H, O), in their type and on their device."""
@@ -719,20 +722,52 @@ class TrainedPolicy:
             return self.policy(observations.to(device, torch.float32)).to(observations)
 
 
-def load_policy(path: Path | str, community: Community, device: Literal["auto"] | str = "cpu") -> TrainedPolicy:
+def load_policy(
+    path: Path | str,
+    community: Community,
+    device: Literal["auto"] | str = "cpu",
+    trained_on: Community | None = None,
+) -> TrainedPolicy:
     """Load the policy of ``best.pt`` or ``last.pt``.
+
+    ``trained_on``: the community of the training, where ``community`` is another one. Shared actors then act in homes
+    that they were not trained on; what normalises a home's observation is the mean over the homes of the training.
 
     Raises:
         FileNotFoundError, CheckpointError: see `read_checkpoint`.
         DeviceError: no such device.
+        ValueError: actors that are not shared, in another community.
     """
-    content = read_checkpoint(path, community.fingerprint)
+    source = trained_on or community
+    content = read_checkpoint(path, source.fingerprint)
     target = devices.resolve(device).torch
     config = TrainConfig(**content["config"])
     weights = content["policy"] if "policy" in content else content["algorithm"]["target_policy"]
+    mean, scale = (weights[f"features.{name}"].cpu() for name in ("mean", "scale"))
+    deviation = torch.ones_like(mean)
+    if trained_on is not None:
+        if not config.shared_actors:
+            raise ValueError("actors of their own know their own homes only: train with shared_actors: true")
+        deviation = torch.where(scale > 0, 1 / scale.clamp(min=1e-6), 0.0)
+        mean, deviation = (
+            _by_name(values, source.observation_names, community.observation_names) for values in (mean, deviation)
+        )
+        weights = {name: value for name, value in weights.items() if name.startswith("actors.")}
     household = household_of(community, **content["guard_settings"])
-    mean = weights["features.mean"].cpu()
-    policy = build_policy(config, community, household, mean, torch.ones_like(mean))
-    policy.load_state_dict(weights)
+    policy = build_policy(config, community, household, mean, deviation)
+    policy.load_state_dict(weights, strict=trained_on is None)
     about = {key: value for key, value in content.items() if key not in ("policy", "algorithm", "replay", "random")}
     return TrainedPolicy(policy.to(target), community.fingerprint, about)
+
+
+def _by_name(values: Tensor, names: list[list[str]], wanted: list[list[str]]) -> Tensor:
+    """(H', O') for each observation wanted, the mean of ``values`` (H, O) over the homes that have one of that name."""
+    known: dict[str, list[float]] = {}
+    for home, row in enumerate(names):
+        for column, name in enumerate(row):
+            known.setdefault(name, []).append(float(values[home, column]))
+    result = torch.zeros(len(wanted), max(map(len, wanted)))
+    for home, row in enumerate(wanted):
+        for column, name in enumerate(row):
+            result[home, column] = sum(known[name]) / len(known[name]) if name in known else 0.0
+    return result
