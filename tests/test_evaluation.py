@@ -142,6 +142,9 @@ def test_weeks_are_over_business_as_usual_of_the_same_week(elsewhere):
         pd.DataFrame(rows, columns=evaluation.WEEKLY).to_csv(folder / "weekly.csv", index=False)
     weeks = evaluation.read_weekly("trial", "official", "learner", "mine", 0, "model")
     assert list(weeks["week"]) == list(range(12)) and np.allclose(weeks["value"], 1 - 0.5 * 0.25)
+    (folder / "weekly.csv").write_text(",".join(evaluation.WEEKLY) + "\n")  # of a run without a whole test week
+    short = evaluation.read_weekly("trial", "official", "learner", "mine", 0, "model")
+    assert short.empty and list(short.columns) == ["week", "value"]
     with pytest.raises(EvaluationError, match="weekly.csv is missing"):
         evaluation.read_weekly("trial", "official", "learner", "other", 0, "model")
 

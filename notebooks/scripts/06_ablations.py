@@ -48,10 +48,9 @@ if hours:
 # Each row of `results/<profile>/kpis.csv` names its variant and seed. What has no rows is left out below and named.
 
 # %%
-everyone = dict.fromkeys(
-    [name for family in ablations.FAMILIES.values() for name in (family.reference, *family.variants)]
-    + list(ablations.SIZES)
-)
+families = ablations.FAMILIES.values()
+asked = dict.fromkeys(name for family in families for name in (family.reference, *family.variants))
+everyone = dict.fromkeys([*asked, *ablations.SIZES])
 if train_missing:
     for variant in everyone:
         for seed in seeds if variant in config.variants else []:
@@ -65,7 +64,7 @@ kpis = kpis[kpis["edition"] == data.edition]
 engine = "model" if "model" in config.engines else config.engines[0]
 where = {"split": "test" if (kpis["split"] == "test").any() else "year", "engine": engine, "edition": data.edition}
 gaps = ablations.missing(kpis, list(everyone), seeds, **where)
-weeks = ablations.weekly(profile, everyone, seeds, engine=engine, edition=data.edition)
+weeks = ablations.weekly(profile, asked, seeds, engine=engine, edition=data.edition)
 rule = tables.select(kpis[kpis["controller"] == "rule"], **where)
 rule = rule.loc[rule["kpi"] == tables.COMPOSITE, "value"].iloc[0]
 display(

@@ -429,7 +429,7 @@ def read_weekly(profile: str, edition: str, controller: str, variant: str, seed:
     """Read a run's composite in each test week, over business as usual of the same week.
 
     Args:
-        profile, edition, controller, variant, seed, engine: of the run.
+        profile, edition, controller, variant, seed, engine: of the run, in the data set's own homes.
 
     Returns:
         Data frame with columns week (0 to 11) and value; empty if the run was too short for a test week.
@@ -440,19 +440,16 @@ def read_weekly(profile: str, edition: str, controller: str, variant: str, seed:
     Source:
         weekly.csv; the weights of the composite.
     """
-    frames = []
-    for folder in (
-        paths.run(profile, edition, controller, variant, seed),
-        paths.run(profile, edition, REFERENCE, "default", 0),
-    ):
-        file = folder / "weekly.csv"
+    tables = []
+    for name, which, number in ((controller, variant, seed), (REFERENCE, "default", 0)):
+        file = paths.run(profile, edition, name, which, number) / "weekly.csv"
         if not file.is_file():
             raise EvaluationError(f"{file} is missing: run the evaluation again.")
         rows = pd.read_csv(file)
-        frames.append(rows[rows.engine == engine].pivot(index="week", columns="kpi", values="value"))
-    ours, usual = frames
-    composite = sum((weight * ours[kpi] / usual[kpi] for kpi, weight in WEIGHTS.items()), pd.Series(0.0, ours.index))
-    return composite.rename("value").rename_axis("week").reset_index()
+        tables.append(rows[rows.engine == engine])
+    both = tables[0].merge(tables[1], on=["week", "kpi"], suffixes=("", "_usual"))
+    terms = both.kpi.map(WEIGHTS) * both.value / both.value_usual
+    return terms.groupby(both.week).sum().rename("value").reset_index()
 
 
 def read_flows(profile: str, edition: str, controller: str, variant: str = "default") -> pd.DataFrame:
