@@ -381,7 +381,9 @@ def main() -> None:
     if (folder / "curves.csv").is_file():
         before = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         for what in ("settings", "game", "packages"):
-            if before[what] != record[what]:
+            # torch's build (+cpu, +cu130) may differ, its version may not.
+            now, then = ({k: str(v).partition("+")[0] for k, v in found[what].items()} for found in (record, before))
+            if now != then:
                 raise SystemExit(f"{folder} was written with other {what}: remove it to start anew, or give a --folder")
         record["runs"] = before["runs"]
         curves = pd.read_csv(folder / "curves.csv")
