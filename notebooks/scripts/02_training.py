@@ -6,7 +6,7 @@
 # car still leaves with the charge its driver asked for?
 #
 # This notebook trains one seed of one variant and follows it to the end: the idea, the settings, the community,
-# the policy and its guard, the critic, the loop, the learning curve, the verdict on weeks it never saw, first in
+# the policy, its habits and its guard, the critic, the loop, the learning curve, the verdict on weeks it never saw, first in
 # the fast model and then in CityLearn itself, and a day of its life. A run that was stopped continues from its
 # checkpoint; one whose rows are there, made by the same settings, data and code, is only read.
 
@@ -136,23 +136,29 @@ bounds = pd.DataFrame(
 display(bounds.style.hide(axis="index").format(precision=2))
 
 # %% [markdown]
-# ## The policy and its guard
+# ## The policy, its habits and its guard
 #
 # All actors are small networks evaluated in one batched operation. What a home hears of the others is the
 # variant's choice: with `none` its action depends on its own observation alone; with `broadcast` an aggregator
 # that receives every meter sends back two sums, the district's last net consumption and its uncontrolled net
 # (load − PV) of this hour. That is communication, and is called so.
 #
-# The last layer is the **departure guard**. A car may do as the actor likes as long as full power in the hours
-# that follow would still bring it to its required state of charge in time; otherwise the guard raises the action
-# to the least that does. It knows only what the home sees. While a departure is not yet disclosed, the car
-# gains at least a pace that was fitted on training sessions, up to its required charge. An appliance that cannot
-# wait another hour is started.
+# An actor does not start from nothing but from the **habits** of a careful household: charge each car evenly until
+# it leaves, start an appliance as soon as it may, let the battery cancel what the home draws or gives. For each
+# device it says which multiple of the habit it wants and what to add, so an untrained policy is a rule already. The
+# battery comes last and answers what the home's car really does in the same hour.
+#
+# The last layer over cars and appliances is the **departure guard**. A car may do as the actor likes as long as full
+# power in the hours that follow would still bring it to its required state of charge, less `guard_tolerance`, in
+# time; otherwise the guard raises the action to the least that does. It knows only what the home sees. While a
+# departure is not yet disclosed, the car gains at least a pace that was fitted on training sessions, up to the same
+# charge. An appliance that cannot wait another hour is started.
 #
 # ## The critic
 #
-# One central twin critic reads what all homes see and do and says what the team will still earn; the lower of the
-# two answers is the target. It serves the actors' loss beyond hour $K$ and is not part of what is deployed.
+# One central twin critic reads what all homes see and do and says what the team will still earn. It serves the
+# actors' loss beyond hour $K$ and is not part of what is deployed. What is validated, kept and deployed is the average
+# of the last policies.
 
 # %%
 with labels.using("en"):
@@ -161,7 +167,8 @@ display(
     Markdown(
         f"Coordination `{train_config.coordination}`; "
         f"{'one set of weights for all homes' if train_config.shared_actors else 'one set of weights for each home'}, "
-        f"two hidden layers of {train_config.actor_units} units; critic of {train_config.critic_units} units; guard "
+        f"two hidden layers of {train_config.actor_units} units, optimised by {train_config.actor_optimiser.title()}; "
+        f"critic of {train_config.critic_units} units; habits {'on' if train_config.habits else 'off'}; guard "
         f"{'on' if train_config.guard else 'off'}. The team reward weighs {shares}."
     )
 )
