@@ -3,11 +3,11 @@
 #
 # **What is asked.** Can the homes of one community, each with its own battery, cars and appliances, learn to
 # act so that the *district* pays less, emits less, ramps less and peaks less than it does today, while every
-# car still leaves with the charge its driver asked for?
+# car still leaves with the charge its driver asked for, within CityLearn's tolerance?
 #
 # This notebook trains one seed of one variant and follows it to the end: the idea, the settings, the community,
-# the policy, its habits and its guard, the critic, the loop, the learning curve, the verdict on weeks it never saw, first in
-# the fast model and then in CityLearn itself, and a day of its life. A run that was stopped continues from its
+# the policy, its habits and its guard, the critic, the loop, the learning curve, the verdict on weeks it never saw,
+# first in the fast model and then in CityLearn itself, and a day of its life. A run that was stopped continues from its
 # checkpoint; one whose rows are there, made by the same settings, data and code, is only read.
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "updates": 2}}
