@@ -16,7 +16,7 @@ TRAINING = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "traini
 
 
 def parameters(agents: list, part: str) -> list[torch.Tensor]:
-    return [torch.nn.utils.parameters_to_vector(getattr(agent, part).parameters()).clone() for agent in agents]
+    return [torch.nn.utils.parameters_to_vector(getattr(agent, part).parameters()).detach().clone() for agent in agents]
 
 
 def test_every_pair_of_the_usual_way_learns(edition: str) -> None:
