@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.config import ConfigError, load_config
+from thesis_lib.controllers import Controller
 from thesis_lib.controllers.rules import BusinessAsUsual, SpreadCharging
 from thesis_lib.maddpg.training import CommunityWorld, TrainConfig, _Run
 
@@ -218,15 +219,28 @@ def measure_ours(
     return {"steps/s": steps / elapsed, "updates/s": updates / elapsed, "compilation s": first - elapsed / updates}
 
 
+class AsPolicy:
+    """A rule in the place of a policy, to be validated like one."""
+
+    def __init__(self, rule: Controller, community: Community):
+        self.rule, self.community = rule, community
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.rule.reset(self.community)
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Observations (B, H, O) to actions (B, H, S)."""
+        return self.rule.act(observations)
+
+
 def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, every: int) -> dict[str, float]:
     """Train until the policy serves every car and appliance and its validation composite is no worse than the rule's.
 
     Validates after each ``every`` updates and gives up at the end of the config's budget: then there are no minutes.
     """
     run, world = begin(seed, source, config, cache)
-    rule = SpreadCharging()
-    rule.reset(world.community)
-    level = world.validate(rule.act)["composite"]
+    level = world.validate(AsPolicy(SpreadCharging(), world.community))["composite"]
     begun, laps = time.perf_counter(), []
     result = {"rule": level}
     while run.updates < config.updates and time.perf_counter() - begun < 60 * config.minutes:
@@ -286,10 +300,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:  # empty: nothing is compiled beforehand
         measure("Cooperative MADDPG", 1, 1, measure_ours, source, config, cache, seconds)
         ours = measure("Cooperative MADDPG", args.cores, 1, measure_ours, source, config, cache, seconds)
+        print(pd.DataFrame(rows).round(1).to_string(index=False, na_rep=""), "\n")
+        print(f"ratio {ours / usual:.0f}", flush=True)
         if not args.quick:
             (level,) = at_once(1, measure_level, source, config, cache, args.every)
-    print(pd.DataFrame(rows).round(1).to_string(index=False, na_rep=""), "\n")
-    print(f"ratio {ours / usual:.0f}")
 
     minutes = level.get("minutes")
     if minutes is not None:

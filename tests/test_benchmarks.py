@@ -1,4 +1,4 @@
-"""The peer that training is timed against really learns: each of its pairs, at each step."""
+"""The peer that training is timed against really learns: each of its pairs, at each step; and so do we, to a level."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from conftest import find
 
 from thesis_lib.community import dataset
+from thesis_lib.config import load_config
+from thesis_lib.maddpg.training import TrainConfig
 
 TRAINING = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "training.py"))
 
@@ -67,3 +70,15 @@ def test_the_usual_ways_critics_learn_their_own_home() -> None:
     with torch.no_grad():
         grown = torch.stack([agent.critic(everything).mean() for agent in usual.agents]) - before
     assert int(grown.argmax()) == 3 and grown[3] > 0.5
+
+
+def test_the_minutes_to_the_rules_level_are_those_of_a_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # the benchmark sets it for its own process
+    settings = load_config("test").train_for("broadcast")
+    level = TRAINING["measure_level"](0, find("offline"), TrainConfig(**settings), str(tmp_path), 1)
+    assert 0.5 < level["rule"] < 1.0  # better than business as usual
+    assert 1 <= level["updates"] <= settings["updates"]
+    # There are minutes exactly when the level was reached.
+    assert ("minutes" in level) == (level["composite"] <= level["rule"])
