@@ -24,7 +24,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, evaluation, figures, labels, learner, tables
+from thesis_lib.analysis import ablations, evaluation, figures, gap, labels, learner, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -234,6 +234,23 @@ if len(size):
 absent = ablations.missing(kpis, ablations.SIZES, seeds, **where)
 if absent:
     display(Markdown(f"**No rows yet:** {ablations.told(absent)}."))
+
+# %% [markdown]
+# ## The gap
+#
+# What the distance to the optimum is made of: the same learner, given in turn what it may not have. Trained on the very
+# weeks it is judged on (generalisation), with exact forecasts of the next day (information), with every home seeing
+# every home (decentralisation), with larger nets (function class), for longer (optimisation), and with all of it. None
+# of these could be used, and none is a result; `python -m thesis_lib.analysis.gap` makes the rows.
+
+# %%
+rows = gap.read(profile)
+if len(rows):
+    summary = gap.summary(rows)
+    tables.publish(summary, "gap", profile)
+    figures.show(gap.figure(rows), gap.caption(summary), "gap", profile, summary)
+else:
+    display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))
 
 # %% [markdown]
 # ## What follows

@@ -1,7 +1,7 @@
 """Every word that a figure, a table or a caption prints, in Spanish and in English, behind one switch.
 
 ``labels.use("es")`` once, then ``labels.t("axis.hour")``: no other file contains a word for the reader.
-Keys are grouped by a prefix: ``kpi.``, ``controller.``, ``variant.``, ``split.``, ``engine.``, ``axis.``,
+Keys are grouped by a prefix: ``kpi.``, ``controller.``, ``variant.``, ``gap.``, ``split.``, ``engine.``, ``axis.``,
 ``legend.``, ``table.``, ``family.`` and ``caption.``. Numbers follow the language too (``number``): Spanish
 writes a decimal comma and a thin space between thousands, English a point and a comma.
 """
@@ -124,6 +124,13 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
     "axis.updates": ("Actualizaciones", "Updates"),
     "axis.loss": ("Pérdida del actor", "Actor loss"),
+    "gap.headline": ("Titular", "Headline"),
+    "gap.test_weeks": ("Semanas de prueba", "Test weeks"),
+    "gap.forecasts": ("Previsión exacta", "Exact forecasts"),
+    "gap.central": ("Ejecución central", "Central execution"),
+    "gap.wide": ("Redes mayores", "Larger nets"),
+    "gap.longer": ("Cuatro veces más", "Four times as long"),
+    "gap.everything": ("Todo a la vez", "All of it"),
     "axis.validation": ("Compuesto\nen validación", "Validation\ncomposite"),
     "axis.hours_share": ("Parte de las horas", "Share of hours"),
     "axis.hours_rank": ("Horas más altas, en orden", "Highest hours, in order"),
@@ -234,6 +241,12 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.failing": (
         " † Por debajo del servicio exigido (salidas atendidas ≥ {gate}, todos los ciclos): {controllers}.",
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
+    ),
+    "caption.gap": (
+        "Composición respecto a lo habitual en cada partición, según lo que se le da además al mismo aprendiz ({seeds} "
+        "semillas). En las semanas de prueba: {values}.",
+        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds, "
+        "{updates}). On the test weeks: {values}.",
     ),
     "caption.composite_by_split": (
         ("Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a {last}: {gaps}."),

@@ -1,0 +1,68 @@
+"""The learner's privileges are what they are called, and each run leaves its rows once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import find, model
+
+from thesis_lib import paths
+from thesis_lib.analysis import gap
+from thesis_lib.community.observations import column
+from thesis_lib.community.splits import split_of_rows
+from thesis_lib.config import load_config
+from thesis_lib.controllers.rules import BusinessAsUsual
+from thesis_lib.maddpg.training import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def world() -> gap.PrivilegedWorld:
+    settings = TrainConfig(**(load_config("test").train | {"augment": False}))
+    return gap.PrivilegedWorld(model("offline", torch.float32), BusinessAsUsual(), gap.VARIANTS["everything"], settings)
+
+
+def test_forecasts_are_the_means_of_what_comes_and_the_view_is_every_homes(world: gap.PrivilegedWorld) -> None:
+    c = world.community
+    state, window = world.draw(3, 5, torch.Generator().manual_seed(0))
+    row = state.row + 4
+    seen = world.observe(state._replace(row=row), window[4])
+    names = world.observation_names
+    for home in (0, c.homes - 1):
+        for first, stop in gap.AHEAD:
+            ahead = [c.read(row + hour) for hour in range(first, stop)]
+            net = torch.stack([rows.load - rows.pv for rows in ahead]).mean(0)
+            price = torch.stack([c.price(rows) for rows in ahead]).mean(0)[:, 0]
+            told = {name: seen[:, home, names[home].index(f"{name}_{first}")] for name in _TOLD}
+            assert torch.allclose(told["net_ahead"], net[:, home], atol=1e-4)
+            assert torch.allclose(told["direct_district_ahead"], net.sum(1), atol=1e-3)
+            assert torch.allclose(told["electricity_pricing_ahead"], price, atol=1e-5)
+    own = column(c, 2, "non_shiftable_load")
+    view = seen[:, :, names[0].index(f"direct_view_2_{own}")]
+    assert torch.equal(view, seen[:, 2:3, own].expand_as(view))
+    assert len(names[0]) == seen.shape[2] and len(set(map(len, names))) == 1
+
+
+_TOLD = ("net_ahead", "direct_district_ahead", "electricity_pricing_ahead")
+
+
+def test_windows_lie_in_the_split_they_are_asked_of(world: gap.PrivilegedWorld) -> None:
+    splits = split_of_rows(world.community.rows)
+    state, window = world.draw(200, 24, torch.Generator().manual_seed(1))
+    assert {splits[row + hour] for row in state.row.tolist() for hour in range(25)} == {"test"}
+    assert len(window) == 25
+
+
+def test_a_run_leaves_its_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, config = find("offline"), load_config("test")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    lines: list[str] = []
+    first = gap.measure(config, "test_weeks", 1, data, lines.append)
+    again = gap.measure(config, "test_weeks", 1, data, lines.append)
+    assert lines[-1] == "test_weeks, seed 1: its rows are there"
+    assert again.composite.tolist() == pytest.approx(first.composite.tolist(), rel=1e-12)
+    table = gap.summary(gap.read(config.profile))
+    assert table.seeds.tolist() == [1] and table.test.iloc[0] == pytest.approx(first.composite.iloc[-1])
+    assert "0." in gap.caption(table).replace(",", ".")
+    assert len(gap.figure(first).axes[0].get_lines()) == 6

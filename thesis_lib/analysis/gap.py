@@ -1,0 +1,336 @@
+"""Where the distance to the optimum lies: the same learner, given what the real one may not have.
+
+    python -m thesis_lib.analysis.gap --help
+
+Each variant lifts one restriction: generalisation (it trains on the weeks it is judged on), information (exact
+forecasts of the next day), decentralised execution (every home sees every home), the networks' size, the budget; the
+last one lifts all. None of them is a controller that could be used, and none is reported as a result.
+
+``results/<profile>/gap.csv``: variant, seed, split, composite (over business as usual, whole weeks of the split, begun
+anew, in the fast model), departures_met, training_seconds. A run that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from filelock import FileLock
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from thesis_lib import paths
+from thesis_lib.analysis import labels
+from thesis_lib.analysis.learner import code
+from thesis_lib.community import dataset as datasets
+from thesis_lib.community.dataset import DatasetError
+from thesis_lib.community.model import Community, Flows, Rows, State
+from thesis_lib.community.splits import SPLITS, blocks
+from thesis_lib.config import Config, ConfigError, load_config
+from thesis_lib.controllers import CONTROLLERS, Controller
+from thesis_lib.maddpg.networks import Policy
+from thesis_lib.maddpg.training import CommunityWorld, TrainConfig, build_policy, read_checkpoint, train
+from thesis_lib.provenance import recipe, write_csv_atomic
+
+FILE = "gap.csv"
+COLUMNS = ["variant", "seed", "split", "composite", "departures_met", "training_seconds", "recipe"]
+# Hours ahead, first and one past the last, over which the exact forecasts are averaged.
+AHEAD = ((1, 2), (2, 3), (3, 4), (4, 7), (7, 10), (10, 13), (13, 19), (19, 25))
+DAY = AHEAD[-1][1] - 1
+WIDE = {"actor_units": 256, "critic_units": 256}
+
+
+class Privilege(NamedTuple):
+    """What a variant is given that the learner has not."""
+
+    train_split: str = "train"  # whose weeks it trains on
+    forecasts: bool = False  # exact forecasts of the next 24 hours
+    central: bool = False  # every home sees every home
+    settings: dict[str, Any] = {}  # of the learner, in place of the profile's
+    longer: int = 1  # times the updates
+
+
+VARIANTS = {
+    "headline": Privilege(),
+    "test_weeks": Privilege(train_split="test"),
+    "forecasts": Privilege(forecasts=True),
+    "central": Privilege(central=True),
+    "wide": Privilege(settings=WIDE),
+    "longer": Privilege(longer=4),
+    "everything": Privilege("test", True, True, WIDE, 4),
+}
+
+
+class Hour(NamedTuple):
+    """An hour of a window: its own data, and what the exact forecasts say in it, (B, H, forecasts)."""
+
+    rows: Rows
+    ahead: Tensor
+
+
+class PrivilegedWorld(CommunityWorld):
+    """The world of training, with a variant's privileges.
+
+    What a home is told besides its own observation stands behind it: the means over AHEAD of its own net (load - PV),
+    the district's, price and carbon; and of every home load, PV, battery, net and cars.
+    """
+
+    def __init__(self, community: Community, reference: Controller, privilege: Privilege, config: TrainConfig):
+        self.privilege = privilege
+        names = community.observation_names
+        self.width = max(map(len, names))
+        wanted = ("non_shiftable_load", "solar_generation", "electrical_storage_soc", "net_electricity_consumption")
+        car = ("_connected_state", "_departure_time", "_required_soc_departure", "_soc")
+        self.view = [
+            (home, column)
+            for home, row in enumerate(names)
+            for column, name in enumerate(row)
+            if name in wanted or (name.endswith(car) and "charger" in name and "arrival" not in name)
+        ]
+        super().__init__(
+            community,
+            reference,
+            config.augment,
+            config.swap_share,
+            config.reward_offset,
+            config.reward,
+            config.weights,
+        )
+        if privilege.train_split != "train":
+            self.train_blocks = self._blocks(privilege.train_split)
+        told: list[list[str]] = [[] for _ in names]
+        if privilege.forecasts:
+            # What begins like an observation that all homes share is read once by the critic.
+            kinds = ("net_ahead", "direct_district_ahead", "electricity_pricing_ahead", "carbon_ahead")
+            told = [row + [f"{kind}_{first}" for kind in kinds for first, _ in AHEAD] for row in told]
+        if privilege.central:
+            told = [row + [f"direct_view_{home}_{column}" for home, column in self.view] for row in told]
+        if told[0]:
+            padded = [row + ["no_observation"] * (self.width - len(row)) for row in names]
+            self.observation_names = [row + more for row, more in zip(padded, told, strict=True)]
+
+    def _blocks(self, split: str) -> Tensor:
+        """First row and one past the last of each block; the data's last row has no action."""
+        return torch.tensor(blocks(split, self.community.rows)).clamp(max=self.community.rows - 1)
+
+    def draw(self, batch: int, hours: int, generator: torch.Generator) -> tuple[State, list[Any]]:
+        """See `CommunityWorld.draw`; forecasts look into the rest of the same train block."""
+        extra = DAY if self.privilege.forecasts else 0
+        state, window = super().draw(batch, hours + extra, generator)
+        ahead = self._ahead(window) if extra else [window[0].load[..., None, :0]] * len(window)
+        return state, [Hour(rows, told) for rows, told in zip(window[: hours + 1], ahead, strict=False)]
+
+    def _ahead(self, window: Sequence[Rows]) -> list[Tensor]:
+        """The forecasts (B, H, 4 * len(AHEAD)) of each hour that has a day after it in the window."""
+        c = self.community
+        own = torch.stack([rows.load - rows.pv for rows in window])  # (T, B, H)
+        shared = [torch.stack([of(rows)[..., :1] for rows in window]) for of in (c.price, c.carbon)]
+        series = [own, own.sum(-1, keepdim=True).expand_as(own), *(values.expand_as(own) for values in shared)]
+        sums = torch.stack(series, -1).cumsum(0)  # (T, B, H, 4)
+        told = []
+        for now in range(len(window) - DAY):
+            means = [(sums[now + stop - 1] - sums[now + first - 1]) / (stop - first) for first, stop in AHEAD]
+            told.append(torch.stack(means, -1).flatten(-2))
+        return told
+
+    def observe(self, state: State, hour: Any) -> Tensor:
+        """Own observation, then what else the home is told: (B, H, O)."""
+        seen = super().observe(state, hour.rows)
+        parts = [seen]
+        if self.privilege.forecasts:
+            parts.append(hour.ahead)
+        if self.privilege.central:
+            columns = [home * self.width + column for home, column in self.view]
+            view = seen.detach().flatten(1)[:, columns]
+            parts.append(view.unsqueeze(1).expand(-1, seen.shape[1], -1))
+        return torch.cat(parts, 2) if len(parts) > 1 else seen
+
+    def step(self, state: State, actions: Tensor, hour: Any) -> tuple[State, Tensor]:
+        """See `CommunityWorld.step`."""
+        return super().step(state, actions, hour.rows)
+
+    def _run(self, controller: Any, starts: Tensor, hours: int) -> Iterator[tuple[State, Rows, Flows, State]]:
+        """As the parent's, with what a home is told."""
+        c = self.community
+        state = c.reset(len(starts), starts.to(self.device), hours)
+        controller.reset(c)
+        with torch.no_grad():
+            for _ in range(hours):
+                rows = c.read(state.row)
+                ahead = rows.load[..., None, :0]
+                if self.privilege.forecasts:
+                    days = [c.read((state.row + hour).clamp(max=c.rows - 1)) for hour in range(DAY + 1)]
+                    ahead = self._ahead(days)[0]
+                after, flows = c.step(state, controller.act(self.observe(state, Hour(rows, ahead))), rows)
+                yield state, rows, flows, after
+                state = after
+
+    def judge(self, policy: Policy, split: str) -> dict[str, float]:
+        """`validate`, on the weeks of ``split``: those that have a day before them."""
+        weeks = self._blocks(split)
+        weeks = weeks[weeks[:, 0] >= self.LEAD_IN]
+        self.validation_starts = weeks[:, 0] - self.LEAD_IN
+        self.validation_hours = int((weeks[:, 1] - weeks[:, 0]).min()) + self.LEAD_IN
+        reference = CONTROLLERS["business_as_usual"]()
+        self.validation_scale = self._mean_terms(reference, self.validation_starts, self.validation_hours, self.LEAD_IN)
+        self.feasible = self._departures_met(CONTROLLERS["charge_on_arrival"]())  # what that misses cannot be met
+        return self.validate(policy)
+
+
+def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say: Any = print) -> pd.DataFrame:
+    """Train a variant and judge its last policy on every split; only read it if it is there.
+
+    Args:
+        config: the profile, whose first variant's settings are the headline's.
+        variant: one of VARIANTS.
+        seed: of weights and windows.
+        data: the edition.
+        say: takes one line per validation.
+
+    Returns:
+        Its three rows, columns COLUMNS.
+
+    Raises:
+        CheckpointError, SystemExit: as `train`.
+        OSError: results cannot be written.
+    """
+    privilege = VARIANTS[variant]
+    settings = config.train_for(next(iter(config.variants))) | privilege.settings
+    settings |= {name: privilege.longer * settings[name] for name in ("updates", "validate_every", "minutes")}
+    train_config = TrainConfig(**settings)
+    about = {"privilege": privilege._asdict(), "train": settings, "seed": seed, "checksums": dict(data.checksums)}
+    made_from = recipe(about, [*(paths.LIBRARY / "community").glob("*.py"), *code(), paths.LIBRARY / "analysis/gap.py"])
+    file = paths.results(config.profile) / FILE
+    found = read(config.profile)
+    found = found[(found.variant == variant) & (found.seed == seed) & (found.recipe == made_from)]
+    if len(found) == len(SPLITS):
+        say(f"{variant}, seed {seed}: its rows are there")
+        return found
+
+    env = datasets.load(data)
+    env.reset()
+    community = Community.from_citylearn(env)
+    world = PrivilegedWorld(community, CONTROLLERS["business_as_usual"](), privilege, train_config)
+    folder = paths.checkpoints(config.profile, data.edition, "gap", f"{variant}_{made_from[:8]}", seed)
+    begun = time.process_time()
+    train(train_config, world, folder, seed=seed, say=say)
+    seconds = time.process_time() - begun
+    saved = read_checkpoint(folder / "last.pt", world.fingerprint)
+    weights = saved["algorithm"]["target_policy"]
+    mean, scale = weights["features.mean"], weights["features.scale"]
+    deviation = torch.where(scale > 0, 1 / scale.clamp(min=1e-6), 0.0)
+    policy = build_policy(train_config, world, world.make_household(saved["guard_settings"]), mean, deviation)
+    policy.load_state_dict(weights)
+    judged = {split: world.judge(policy.eval(), split) for split in SPLITS}
+    rows = pd.DataFrame(
+        [
+            (variant, seed, split, score["composite"], score["departures_met"], round(seconds, 1), made_from)
+            for split, score in judged.items()
+        ],
+        columns=COLUMNS,
+    )
+    with FileLock(f"{file}.lock"):
+        others = _rows(file)
+        others = others[(others.variant != variant) | (others.seed != seed)]
+        order = {name: place for place, name in enumerate(VARIANTS)}
+        every = pd.concat([others, rows]) if len(others) else rows
+        every = every.sort_values(["variant", "seed"], key=lambda c: c.map(order) if c.name == "variant" else c)
+        write_csv_atomic(file, every)
+    return rows
+
+
+def read(profile: str) -> pd.DataFrame:
+    """The rows of gap.csv, columns COLUMNS; none if there is no such file yet."""
+    return _rows(paths.results(profile) / FILE)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds of each variant's composite by split.
+
+    Args:
+        rows: of gap.csv.
+
+    Returns:
+        Columns variant, seeds, train, validation, test, departures_met (the least on test weeks), training_seconds.
+    """
+    wide = rows.pivot_table(index="variant", columns="split", values="composite")[list(SPLITS)]
+    test = rows[rows.split == "test"].groupby("variant")
+    wide = wide.assign(departures_met=test.departures_met.min(), training_seconds=test.training_seconds.mean())
+    wide.insert(0, "seeds", test.seed.nunique())
+    return wide.loc[[name for name in VARIANTS if name in wide.index]].rename_axis(columns=None).reset_index()
+
+
+def caption(table: pd.DataFrame) -> str:
+    """The figure's text, from `summary`, in the language of `labels`."""
+    values = [f"{labels.t(f'gap.{row.variant}')} {labels.number(row.test, 3)}" for row in table.itertuples()]
+    seeds = sorted(set(table.seeds))
+    return labels.t("caption.gap", seeds="-".join(map(str, seeds)), values=labels.listing(values))
+
+
+def _rows(file: Any) -> pd.DataFrame:
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=COLUMNS)
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """Each variant's composite by split: every seed, and their mean.
+
+    Args:
+        rows: of gap.csv.
+
+    Returns:
+        The figure; its labels are in the language of `labels`.
+    """
+    names = [name for name in VARIANTS if name in set(rows.variant)]
+    drawing, axes = plt.subplots(figsize=(6.3, 3.2), layout="constrained")
+    for place, (split, marker, colour) in enumerate(zip(SPLITS, "os^", ("0.6", "tab:blue", "0.1"), strict=True)):
+        of = rows[rows.split == split]
+        for x, name in enumerate(names):
+            values = of[of.variant == name].composite
+            spread = x + 0.18 * (place - 1)
+            label = labels.split(split) if x == 0 else None
+            axes.plot([spread] * len(values), values, marker, color=colour, alpha=0.4, markersize=4)
+            axes.plot(spread, values.mean(), marker, color=colour, markersize=7, label=label)
+    axes.set_xticks(range(len(names)), [labels.t(f"gap.{name}") for name in names], rotation=20, ha="right")
+    axes.set_ylabel(labels.kpi("composite_vs_bau"))
+    axes.legend(frameon=False)
+    axes.grid(axis="y", alpha=0.3)
+    return drawing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: train and judge the variants, those that are there apart.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+
+    Returns:
+        0, or 1 after a one-line error on stderr.
+    """
+    parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.gap", description=main.__doc__)
+    parser.add_argument("--profile", default="ablations", help="configs/<profile>.yaml (default: ablations)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
+    given = parser.parse_args(arguments)
+    try:
+        config = load_config(given.profile)
+        data = datasets.find(config.edition)
+        torch.set_num_threads(config.threads)
+        for seed in given.seeds:
+            for variant in given.variants:
+                say = partial(print, f"[{variant}, seed {seed}]", file=sys.stderr, flush=True)
+                print(measure(config, variant, seed, data, say).drop(columns="recipe").to_string(index=False))
+    except (ConfigError, DatasetError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
