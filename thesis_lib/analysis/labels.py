@@ -245,8 +245,8 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.gap": (
         "Composición respecto a lo habitual en cada partición, según lo que se le da además al mismo aprendiz ({seeds} "
         "semillas). En las semanas de prueba: {values}.",
-        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds, "
-        "{updates}). On the test weeks: {values}.",
+        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds). On "
+        "the test weeks: {values}.",
     ),
     "caption.composite_by_split": (
         ("Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a {last}: {gaps}."),
