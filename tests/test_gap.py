@@ -9,7 +9,7 @@ import torch
 from conftest import find, model
 
 from thesis_lib import paths
-from thesis_lib.analysis import gap
+from thesis_lib.analysis import gap, gradients
 from thesis_lib.community.observations import column
 from thesis_lib.community.splits import split_of_rows
 from thesis_lib.config import load_config
@@ -66,3 +66,19 @@ def test_a_run_leaves_its_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert table.seeds.tolist() == [1] and table.test.iloc[0] == pytest.approx(first.composite.iloc[-1])
     assert "0." in gap.caption(table).replace(",", ".")
     assert len(gap.figure(first).axes[0].get_lines()) == 6
+
+
+def test_longer_horizons_come_closer_to_the_exact_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, config = find("offline"), load_config("test")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    for name, value in {"UPDATES": {0: 2, 1: 1, 24: 1}, "BATCHES": 2, "BATCH": 4, "EXACT": 48}.items():
+        monkeypatch.setattr(gradients, name, value)
+    lines: list[str] = []
+    rows = gradients.measure(config, 0, data, lines.append)
+    cosine = rows.set_index("horizon").cosine_mean
+    assert cosine.index.tolist() == [0, 1, 24, 48]
+    assert cosine[0] < cosine[1] < cosine[24] <= 1  # critics that know nothing yet
+    gradients.measure(config, 0, data, lines.append)
+    assert lines[-1] == "seed 0: its rows are there"
+    assert "K = 24" in gradients.caption(gradients.summary(rows))
+    assert gradients.figure(rows).axes[0].get_xlabel()

@@ -24,7 +24,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, evaluation, figures, gap, labels, learner, tables
+from thesis_lib.analysis import ablations, evaluation, figures, gap, gradients, labels, learner, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -251,6 +251,23 @@ if len(rows):
     figures.show(gap.figure(rows), gap.caption(summary), "gap", profile, summary)
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))
+
+# %% [markdown]
+# ## Why the horizon matters
+#
+# MADDPG as published (K = 0) knows the reward's gradient only through its critic. Here actors stand still, a critic is
+# trained for as long as any other horizon's, and the actor's gradient is set beside the exact one. The cosine of the
+# mean over all batches shows the bias, that of one batch the noise too. `python -m thesis_lib.analysis.gradients` makes
+# the rows.
+
+# %%
+rows = gradients.read(profile)
+if len(rows):
+    summary = gradients.summary(rows)
+    tables.publish(summary, "gradients", profile)
+    figures.show(gradients.figure(rows), gradients.caption(summary), "gradients", profile, summary)
+else:
+    display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gradients` makes them."))
 
 # %% [markdown]
 # ## What follows

@@ -124,6 +124,11 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
     "axis.updates": ("Actualizaciones", "Updates"),
     "axis.loss": ("Pérdida del actor", "Actor loss"),
+    "gradients.cosine_batch": ("De un lote", "Of one batch"),
+    "gradients.cosine_mean": ("Media de todos los lotes", "Mean of all batches"),
+    "gradients.exact": ("{hours} (exacto)", "{hours} (exact)"),
+    "axis.horizon_hours": ("Horizonte K (h)", "Horizon K (h)"),
+    "axis.cosine": ("Coseno con el gradiente exacto (1)", "Cosine to the exact gradient (1)"),
     "gap.headline": ("Titular", "Headline"),
     "gap.test_weeks": ("Semanas de prueba", "Test weeks"),
     "gap.forecasts": ("Previsión exacta", "Exact forecasts"),
@@ -241,6 +246,14 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.failing": (
         " † Por debajo del servicio exigido (salidas atendidas ≥ {gate}, todos los ciclos): {controllers}.",
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
+    ),
+    "caption.gradients": (
+        "Coseno entre el gradiente del actor de cada horizonte y el exacto ({hours} h a través del modelo), con "
+        "actores quietos y un crítico ya entrenado ({seeds} semillas): de un lote de {batch} copias y, entre paréntesis, de "
+        "la media de todos los lotes. {values}.",
+        "Cosine between each horizon's actor gradient and the exact one ({hours} h through the model), with actors "
+        "that stand still and a trained critic ({seeds} seeds): of a batch of {batch} copies and, in brackets, of the mean "
+        "of all batches. {values}.",
     ),
     "caption.gap": (
         "Composición respecto a lo habitual en cada partición, según lo que se le da además al mismo aprendiz ({seeds} "
