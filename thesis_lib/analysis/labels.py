@@ -249,11 +249,11 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.gradients": (
         "Coseno entre el gradiente del actor de cada horizonte y el exacto ({hours} h a través del modelo), con "
-        "actores quietos y un crítico ya entrenado ({seeds} semillas): de un lote de {batch} copias y, entre paréntesis, de "
-        "la media de todos los lotes. {values}.",
+        "actores quietos y un crítico ya entrenado ({seeds} semillas): de un lote de {batch} copias y, entre "
+        "paréntesis, de la media de todos los lotes. {values}.",
         "Cosine between each horizon's actor gradient and the exact one ({hours} h through the model), with actors "
-        "that stand still and a trained critic ({seeds} seeds): of a batch of {batch} copies and, in brackets, of the mean "
-        "of all batches. {values}.",
+        "that stand still and a trained critic ({seeds} seeds): of a batch of {batch} copies and, in brackets, of the "
+        "mean of all batches. {values}.",
     ),
     "caption.gap": (
         "Composición respecto a lo habitual en cada partición, según lo que se le da además al mismo aprendiz ({seeds} "
