@@ -114,7 +114,7 @@ def test_other_code_is_rolled_again(data, elsewhere, monkeypatch):
     library = elsewhere / "library"
     shutil.copytree(paths.LIBRARY, library)
     monkeypatch.setattr(paths, "LIBRARY", library)
-    monkeypatch.setattr(evaluation, "_module", lambda constructor: library / "controllers" / "rules.py")
+    monkeypatch.setattr(evaluation, "_modules", lambda constructor: [library / "controllers" / "rules.py"])
     run("rule", Counting, data)
     assert Counting.rolled == 1
     (library / "community" / "kpis.py").open("a").write("\n# A remark changes nothing.\n")

@@ -37,6 +37,7 @@ from thesis_lib.community.replication import replicated
 from thesis_lib.community.splits import SPLITS
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS, Controller
+from thesis_lib.controllers.tuned import read_settings
 from thesis_lib.provenance import (
     Stopwatch,
     ensure_writable,
@@ -184,8 +185,9 @@ def recipe_of(
 ) -> str:
     """Digest of all that the rows of a run come from; arguments as of `evaluate_controller`.
 
-    Code counts where it decides a number: the community, the rules (one of them is the reference), the module of
-    a controller of the registry, and what ``code`` adds. This module only carries numbers from there to files.
+    Code counts where it decides a number: the community, the rules (one of them is the reference), the modules of
+    a controller of the registry and of its bases, and what ``code`` adds. This module only carries numbers from there
+    to files.
 
     Raises:
         OSError: a file of the code cannot be read.
@@ -193,9 +195,9 @@ def recipe_of(
     Source:
         `provenance.recipe`.
     """
-    files = [*(paths.LIBRARY / "community").glob("*.py"), _module(CONTROLLERS[REFERENCE]), *code]
+    files = [*(paths.LIBRARY / "community").glob("*.py"), *_modules(CONTROLLERS[REFERENCE]), *code]
     if name in CONTROLLERS:
-        files.append(_module(CONTROLLERS[name]))
+        files += _modules(CONTROLLERS[name])
     inputs = {
         "controller": name,
         "seed": seed,
@@ -208,8 +210,10 @@ def recipe_of(
     return recipe(inputs, files)
 
 
-def _module(constructor: Callable[..., Controller]) -> Path:
-    return Path(inspect.getfile(constructor)).resolve()
+def _modules(constructor: Callable[..., Controller]) -> list[Path]:
+    """Files of the library that a controller's class is written in, those of its bases included."""
+    files = [Path(inspect.getfile(base)).resolve() for base in inspect.getmro(constructor)[:-1]]  # type: ignore[arg-type]
+    return [file for file in files if file.is_relative_to(paths.LIBRARY)]
 
 
 def recorded_recipe(folder: Path) -> str | None:
@@ -518,7 +522,13 @@ def variant_of(homes: int) -> str:
 
 
 def settings_of(name: str, seed: int) -> dict[str, Any]:
-    """The settings of a controller of the registry as the pipeline runs it: only the random one has any."""
+    """The settings of a controller of the registry as the pipeline runs it: the constructor's keyword arguments.
+
+    Raises:
+        ConfigError: the numbers of the tuned rule cannot be read.
+    """
+    if name == "tuned_rule":
+        return {"settings": read_settings()}
     return {"seed": seed} if name == "random" else {}
 
 
@@ -556,8 +566,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the random controller (default: 0)")
     parser.add_argument("--homes", type=int, default=0, help="as many, replicated (default: 0, the data set's)")
     given = parser.parse_args(arguments)
-    settings = settings_of(given.controller, given.seed)
     try:
+        settings = settings_of(given.controller, given.seed)
         config = load_config(given.profile)
         data = datasets.find(given.edition or config.edition)
         print(f"{given.controller}: {data.edition} edition, engines {', '.join(config.engines)}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from thesis_lib.community.model import Community
-from thesis_lib.controllers import rules
+from thesis_lib.controllers import rules, shipped, tuned
 
 
 @runtime_checkable
@@ -33,5 +33,10 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "charge_on_arrival": rules.ChargeOnArrival,
     "business_as_usual": rules.BusinessAsUsual,
     "rule": rules.SpreadCharging,
+    "tuned_rule": tuned.TunedRule,
+    "citylearn_rbc_hours": shipped.RBCHours,
+    "citylearn_rbc_basic": shipped.RBCBasic,
+    "citylearn_rbc_smart": shipped.RBCSmart,
+    "citylearn_rbc_community": shipped.RBCCommunity,
     "random": rules.Random,
 }
