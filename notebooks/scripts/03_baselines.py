@@ -99,28 +99,29 @@ kpis = kpis[kpis["edition"] == data.edition]
 split = "test" if (kpis["split"] == "test").any() else "year"
 engine = config.engines[0]
 where = {"split": split, "engine": engine, "edition": data.edition}
-main = tables.controllers(kpis, **where)
-tables.publish(main, "main", profile, tables.caption("main", **where), "tab:main")
+main = tables.main(kpis, profile, **where)
+tables.publish(main, "main", profile, lambda: tables.caption("main", **where), "tab:main")
 tables.publish(
     tables.controllers(kpis, **where, over_bau=True),
     "relative",
     profile,
-    tables.caption("relative", **where),
+    lambda: tables.caption("relative", **where),
     "tab:relative",
 )
 
 # %%
 with labels.using("en"):
     place = labels.t(f"weeks.{split}")
-    serving = main[main["gate"]].sort_values(tables.COMPOSITE)
+    acting = main[~main["controller"].isin(tables.FORESIGHT)]  # who knows the future is a bound, no competitor
+    serving = acting[acting["gate"]].sort_values(tables.COMPOSITE)
     failing = main[~main["gate"]]
     name_of = {index: labels.controller(row["controller"], row["variant"]) for index, row in main.iterrows()}
     sentences = []
     if len(serving):
         best = serving.iloc[0]
         sentences.append(
-            f"On the {place}, {len(serving)} of {len(main)} controllers serve their people. The lowest composite among "
-            f"them is that of **{name_of[serving.index[0]]}**: {best[tables.COMPOSITE]:.3f} of BAU's."
+            f"On the {place}, {len(serving)} of {len(acting)} controllers serve their people. The lowest composite "
+            f"among them is that of **{name_of[serving.index[0]]}**: {best[tables.COMPOSITE]:.3f} of BAU's."
         )
     rule = main[main["controller"] == "rule"]
     arrival = main[main["controller"] == "charge_on_arrival"]
@@ -216,6 +217,12 @@ display(Markdown("; ".join(lines) + "."))
 figures.publish("load_duration", inside, profile=profile)
 
 # %% [markdown]
+# How steep is the day? Each step from one hour to the next counts once; upward steps are what the ramping KPI sums.
+
+# %%
+figures.publish("ramping", inside, profile=profile)
+
+# %% [markdown]
 # And the hard week: of all test weeks, the one in which business as usual peaks highest.
 
 # %%
@@ -282,8 +289,13 @@ display(Markdown("Who gains: " + "; ".join(lines) + "."))
 # %%
 if {"model", "citylearn"} <= set(kpis["engine"]):
     distance = tables.engines(kpis, split=split, edition=data.edition)
-    caption = tables.caption("distance", split=split, edition=data.edition)
-    tables.publish(distance, "engines", profile, caption, "tab:engines")
+    tables.publish(
+        distance,
+        "engines",
+        profile,
+        lambda: tables.caption("distance", split=split, edition=data.edition),
+        "tab:engines",
+    )
     figures.publish("engine_distance", kpis, profile=profile, split=split, edition=data.edition)
     worst = distance.loc[distance["distance"].idxmax()]
     with labels.using("en"):
