@@ -112,7 +112,7 @@ labels.TEXT.update(
             "(outline; solid line): mean stay {stay}{space}h, mean SOC on arrival {arrival}% and required {required}%.",
         ),
         "data.figure_splits": (
-            "Las partes del año: {train} días de entrenamiento, {validation} de validación (V) y {test} de prueba.",
+            "Las partes del año: {train} días de entrenamiento, {validation} de validación (V) y {test} de prueba (P).",
             "The parts of the year: {train} days of training, {validation} of validation (V) and {test} of test (T).",
         ),
         "data.figure_odd_homes": (
@@ -196,9 +196,7 @@ def read(dataset: Dataset) -> Series:
     folder = dataset.schema.parent
     buildings = json.loads(dataset.schema.read_text(encoding="utf-8"))["buildings"]
     tables = {name: pd.read_csv(folder / entry["energy_simulation"]) for name, entry in buildings.items()}
-    pv_kw = pd.Series(
-        {name: float(entry["pv"]["attributes"]["nominal_power"]) for name, entry in buildings.items()}
-    )
+    pv_kw = pd.Series({name: float(entry["pv"]["attributes"]["nominal_power"]) for name, entry in buildings.items()})
     weather = pd.read_csv(folder / "weather.csv")
 
     def indexed(values: pd.Series) -> pd.Series:
@@ -206,9 +204,7 @@ def read(dataset: Dataset) -> Series:
 
     return Series(
         load=pd.DataFrame({name: indexed(table["non_shiftable_load"]) for name, table in tables.items()}),
-        pv=pd.DataFrame(
-            {n: indexed(table["solar_generation"]) * pv_kw[n] / 1000 for n, table in tables.items()}
-        ),
+        pv=pd.DataFrame({n: indexed(table["solar_generation"]) * pv_kw[n] / 1000 for n, table in tables.items()}),
         price=indexed(pd.read_csv(folder / "pricing.csv")["electricity_pricing"]),
         carbon=indexed(pd.read_csv(folder / "carbon_intensity.csv")["carbon_intensity"]),
         irradiance=indexed(weather["direct_solar_irradiance"] + weather["diffuse_solar_irradiance"]),
@@ -227,10 +223,7 @@ def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
     lines = []
     for name, building in schema["buildings"].items():
         chargers = building.get("chargers") or {}
-        first = [
-            pd.read_csv(dataset.schema.parent / c["charger_simulation"], nrows=8760)
-            for c in chargers.values()
-        ]
+        first = [pd.read_csv(dataset.schema.parent / c["charger_simulation"], nrows=8760) for c in chargers.values()]
         cars = [table["electric_vehicle_id"].dropna().iat[0] for table in first]
         lines.append(
             {
@@ -244,10 +237,7 @@ def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
                 "battery_kwh": building["electrical_storage"]["attributes"]["capacity"],
                 "charger_kw": _joined([c["attributes"]["max_charging_power"] for c in chargers.values()]),
                 "car_kwh": _joined(
-                    [
-                        schema["electric_vehicles_def"][car]["battery"]["attributes"]["capacity"]
-                        for car in cars
-                    ]
+                    [schema["electric_vehicles_def"][car]["battery"]["attributes"]["capacity"] for car in cars]
                 ),
                 "appliance": str(len(building.get("deferrable_appliances") or {}) or "–"),
             }
@@ -278,9 +268,7 @@ def resources(table: pd.DataFrame) -> Figure:
     bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     columns = ["pv_kw", "battery_kwh", "charger_kw", "car_kwh", "appliance"]
     point = "," if labels.language() == "es" else "."
-    shown = table[columns].map(
-        lambda cell: (cell if isinstance(cell, str) else f"{cell:g}").replace(".", point)
-    )
+    shown = table[columns].map(lambda cell: (cell if isinstance(cell, str) else f"{cell:g}").replace(".", point))
     grid.imshow(
         (shown != "–").to_numpy(dtype=float),
         cmap=ListedColormap(["white", "#dbe7f3"]),
@@ -316,9 +304,7 @@ def hours(series: Series) -> Figure:
     for axis, (name, values), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
         by_hour = values.groupby(HOUR)
         place = np.arange(24)
-        axis.fill_between(
-            place, by_hour.quantile(0.1), by_hour.quantile(0.9), color=colour, alpha=0.25, linewidth=0
-        )
+        axis.fill_between(place, by_hour.quantile(0.1), by_hour.quantile(0.9), color=colour, alpha=0.25, linewidth=0)
         axis.plot(place, by_hour.mean(), color=colour)
         axis.set(ylabel=t(f"data.{name}"), xlim=(0, 23), xticks=range(0, 24, 6))
         axis.set_ylim(bottom=0)
@@ -335,9 +321,7 @@ def hours(series: Series) -> Figure:
 
 def months(series: Series) -> Figure:
     """Energy of load and PV, mean price and carbon, month by month."""
-    fig, (energy, price, carbon) = plt.subplots(
-        3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1)
-    )
+    fig, (energy, price, carbon) = plt.subplots(3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1))
     period = HOURS.to_period("M")
     place = np.arange(12)
     colours = sns.color_palette()
@@ -398,9 +382,7 @@ def sessions(table: pd.DataFrame) -> Figure:
     last = axes.flat[5]
     for days, colour, line in zip((~rest, rest), colours, ("--", "-"), strict=False):
         last.plot(count.reshape(365, 24)[days].mean(axis=0), color=colour, linestyle=line)
-    last.set(
-        xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6)
-    )
+    last.set(xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6))
     handles = [
         Patch(facecolor=colours[0], alpha=0.45, label=t("data.working")),
         Patch(facecolor="none", edgecolor=colours[1], linewidth=1.4, label=t("data.rest")),
@@ -409,9 +391,7 @@ def sessions(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def agreement(
-    official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]
-) -> Figure:
+def agreement(official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]) -> Figure:
     """The generator beside the official files; each pair is (sessions, cycles)."""
     fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
     bins = {
@@ -434,9 +414,7 @@ def agreement(
             "cycle_energy": cycles["energy"],
         }
         style = (
-            {"color": "0.75"}
-            if which == "official"
-            else {"histtype": "step", "linewidth": 1.4, "color": colours[3]}
+            {"color": "0.75"} if which == "official" else {"histtype": "step", "linewidth": 1.4, "color": colours[3]}
         )
         for axis, (name, column) in zip(axes.flat, values.items(), strict=True):
             shown = column.dropna()
@@ -495,16 +473,11 @@ def split_calendar() -> Figure:
         ink = "black" if cells[row, column] == 1 else "white"
         axis.text(column + 1, row + 0.5, letter, ha="center", va="center", fontsize=6.5, color=ink)
     axis.invert_yaxis()
-    axis.set_yticks(
-        np.arange(len(months_)) + 0.5, [f"{t(f'month.{m.month}')} {m.year}" for m in months_], fontsize=8
-    )
+    axis.set_yticks(np.arange(len(months_)) + 0.5, [f"{t(f'month.{m.month}')} {m.year}" for m in months_], fontsize=8)
     axis.set_xticks([1, 5, 10, 15, 20, 25, 30])
     axis.set(xlabel=t("data.day_of_month"))
     axis.grid(visible=False)
-    handles = [
-        Patch(facecolor=colour, label=labels.split(name))
-        for colour, name in zip(colours, SPLITS, strict=True)
-    ]
+    handles = [Patch(facecolor=colour, label=labels.split(name)) for colour, name in zip(colours, SPLITS, strict=True)]
     fig.legend(handles=handles, loc="outside upper center", ncols=3)
     sns.despine(ax=axis, left=True, bottom=True)
     return fig
@@ -530,9 +503,7 @@ def odd_homes(table: pd.DataFrame, series: Series) -> Figure:
     others = [name for name in series.load if name not in ODD_HOMES]
     shapes = series.load.groupby(HOUR).mean()
     for name, style, colour in zip(ODD_HOMES, ("-", "--"), (colours[3], colours[4]), strict=True):
-        right.plot(
-            shapes[name], style, color=colour, label=f"{t('data.home')} {name.removeprefix('Building_')}"
-        )
+        right.plot(shapes[name], style, color=colour, label=f"{t('data.home')} {name.removeprefix('Building_')}")
     right.plot(shapes[others].median(axis=1), ":", color="0.2", label=t("data.others"))
     right.set(xlabel=t("data.hour"), ylabel=t("data.load_shape"), xlim=(0, 23), xticks=range(0, 24, 6))
     right.set_ylim(0, right.get_ylim()[1] * 1.3)
@@ -625,9 +596,7 @@ def captions(edition: str, table: pd.DataFrame, series: Series, stays: pd.DataFr
     }
 
 
-def agreement_caption(
-    official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]
-) -> str:
+def agreement_caption(official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]) -> str:
     """The caption of `agreement`."""
     counts = {"official": len(official[0]), "generated": len(generated[0])}
     numbers = {name: labels.number(count, 0) for name, count in counts.items()}
@@ -645,7 +614,7 @@ def hours_data(series: Series) -> pd.DataFrame:
         "price": series.price,
         "carbon": series.carbon,
     }
-    found = {}
+    found: dict[str, pd.Series] = {}
     for name, values in columns.items():
         by_hour = values.groupby(HOUR)
         found |= {name: by_hour.mean(), f"{name}_10": by_hour.quantile(0.1), f"{name}_90": by_hour.quantile(0.9)}

@@ -2,8 +2,9 @@
 
 ``labels.use("es")`` once, then ``labels.t("axis.hour")``: no other file contains a word for the reader.
 Keys are grouped by a prefix: ``kpi.``, ``controller.``, ``variant.``, ``split.``, ``engine.``, ``axis.``,
-``legend.``, ``table.``, ``family.`` and ``caption.``. Numbers follow the language too (``number``): Spanish
-writes a decimal comma and a thin space between thousands, English a point and a comma.
+``legend.``, ``table.``, ``family.`` and ``caption.``; those of the claims stand in ``words``. Numbers follow the
+language too (``number``): Spanish writes a decimal comma and a thin space between thousands, English a point and a
+comma.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from matplotlib.ticker import Formatter
+
+from thesis_lib.analysis import words
 
 LANGUAGES = ("es", "en")
 FIRST_DAY = dt.date(2024, 8, 1)  # row 0 of the data
@@ -482,6 +485,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "The same controller in the fast model and in CityLearn ({split}).",
     ),
 }
+TEXT |= words.TEXT
 
 
 def use(language: str) -> None:
@@ -645,7 +649,7 @@ _LATEX = {
     "−": r"$-$",
     "–": "--",
     "€": r"\texteuro{}",
-    "₂": r"$_2$",
+    "₂": r"\textsubscript{2}",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
     "σ": r"$\sigma$",

@@ -286,6 +286,10 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.controller(name, variant) for name, variant in zip(values, variants, strict=True)]
         elif column == "variant":
             cells = [labels.variant(name) for name in values]
+        elif column == "base":
+            cells = [labels.controller(name) for name in values]
+        elif column == "unit":
+            cells = [labels.unit(name) for name in values]
         elif column in ("kpi", "split", "group"):
             cells = [labels.t(f"{column}.{name}") for name in values]
         elif column == "gate":
