@@ -26,7 +26,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, figures, labels, tables
+from thesis_lib.analysis import comparison, evaluation, figures, labels, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
@@ -181,8 +181,9 @@ if len(known) > 1:
 # %% [markdown]
 # ## Hour by hour
 #
-# From here on the figures show one community behind all curves: BAU, the spread rule, charging on arrival and the
-# learned policies. First the mean day, beside the load, the sun and the price that every controller faces alike.
+# From here on the figures show one community behind all curves, and six controllers at most: BAU, ours, the spread
+# rule, MARLISA, MADDPG and predictive control first, where they have rows. First the mean day, beside the load, the
+# sun and the price that every controller faces alike.
 
 # %%
 env = dataset.load(data)
@@ -191,7 +192,8 @@ service = Service.from_citylearn(env)
 community = Community.from_citylearn(env, dtype=torch.float64)
 context = tables.context(community)
 hourly = evaluation.read_hourly(profile, data.edition, engine)
-hourly = hourly[hourly["controller"] != "random"]
+few = comparison.few(tables.select(kpis, **where))  # as many as a figure of lines can hold
+hourly = hourly[[pair in few for pair in zip(hourly["controller"], hourly["variant"], strict=True)]]
 end_row = int(hourly["row"].max()) + 1
 blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
 inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
@@ -249,7 +251,8 @@ runs = {}
 for pair in pairs:
     if pair[0] != "random" and (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
         runs[pair] = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
-departures = pd.concat([tables.departures(run, service, *pair) for pair, run in runs.items()], ignore_index=True)
+shown = [tables.departures(run, service, *pair) for pair, run in runs.items() if pair in few]
+departures = pd.concat(shown, ignore_index=True)
 figures.publish("departure_margins", departures, profile=profile)
 
 # %%

@@ -487,13 +487,16 @@ def save(known: Evidence, profile: str) -> dict[int, Finding]:
 
 
 def _longtable(frame: pd.DataFrame) -> str:
-    """The claims for LaTeX, over as many pages as they need (package longtable)."""
+    """The claims for LaTeX, over as many pages as they need (packages longtable and array)."""
     shown = frame.astype(str).map(labels.latex)
     shown.columns = pd.Index([labels.latex(name) for name in shown.columns])
-    return shown.style.hide(axis="index").to_latex(
+    widths = (0.18, 0.23, 0.28, 0.13)  # of the text: said, tested, measured, verdict
+    tex = shown.style.hide(axis="index").to_latex(
         environment="longtable",
         hrules=True,
         caption=labels.latex(labels.t("claims.caption")),
         label="tab:claims",
-        column_format=r"r>{\raggedright}p{0.2\textwidth}>{\raggedright}p{0.26\textwidth}>{\raggedright}p{0.29\textwidth}l",
+        column_format="r" + "".join(rf">{{\raggedright\arraybackslash}}p{{{width}\textwidth}}" for width in widths),
     )
+    tex = tex.replace("Continued on next page", labels.latex(labels.t("claims.continued")))
+    return "{\\footnotesize\n" + tex + "}\n"

@@ -53,6 +53,24 @@ def comparator(kpis: pd.DataFrame, wanted: str = "marlisa", **where: str) -> Pai
     return min(able, key=lambda pair: means.loc[pair]) if able else None
 
 
+def few(rows: pd.DataFrame, most: int = 6) -> list[Pair]:
+    """As many controllers as a figure of lines can hold: who matters most first, then the others; never the random one.
+
+    Args:
+        rows: of one split, engine and edition.
+        most: how many.
+
+    Returns:
+        Of business as usual, ours, the rule, MARLISA, MADDPG and the causal MPC those that are there, then others in
+        the order of the thesis; in that order.
+    """
+    pairs = [pair for pair in tables.keys(rows) if pair[0] != "random"]
+    wanted = (tables.BAU, OURS[0], "rule", "marlisa", "maddpg", "mpc_forecast")
+    first = [next((pair for pair in pairs if pair[0] == name), None) for name in wanted]
+    chosen = list(dict.fromkeys([*(pair for pair in first if pair), *pairs]))[:most]
+    return [pair for pair in pairs if pair in chosen]
+
+
 def by_seed(rows: pd.DataFrame, pair: Pair, kpi: str = tables.COMPOSITE) -> pd.Series:
     """A KPI's values by seed; ``rows`` of one split, engine and edition."""
     own = rows[(rows["controller"] == pair[0]) & (rows["variant"] == pair[1]) & (rows["kpi"] == kpi)]

@@ -98,7 +98,7 @@ def kpi_bars(
                 value = f"{labels.number(mean, 2)} →"
                 box = {"facecolor": "0.93", "edgecolor": "none", "pad": 1}
                 ax.text(0.97 * limit, pairs.index(pair), value, ha="right", va="center", zorder=6, bbox=box)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         number_ticks(ax)
         ax.set_yticks(
             range(len(pairs)),
@@ -395,7 +395,7 @@ def paired_differences(
                 ax.plot(line[column], y, marker=style.marker, ms=6, color=color, mec="black", mew=0.7, zorder=5)
         ax.axvline(0, color="black", lw=0.8, ls=(0, (4, 2)))
         ax.grid(False, axis="y")
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.xaxis.set_major_formatter(labels.Numbers())
         ax.set_xlabel(f"{labels.t(label)} (–)")
     names = [labels.controller(*pair) + ("" if line["gate"] else " †") for pair, line in zip(pairs, lines, strict=True)]

@@ -6,16 +6,17 @@ Each takes plain data frames and has its caption and its data beside it; ``figur
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from thesis_lib.analysis import labels, tables
-from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks, two_lines
+from thesis_lib.analysis.page import TEXT_WIDTH, Look, laid_out, legend_below, look, number_ticks, two_lines
 
 # -------------------------------------------------------------------------------- hour by hour
 
@@ -33,7 +34,7 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.0), gridspec_kw={"height_ratios": [2.6, 1.4, 1]})
     hour = hourly["row"] % 24
     days = hourly.groupby([*tables.KEY, "seed", hour.rename("hour")])["net"].mean()
-    for pair in pairs:
+    for place, pair in enumerate(pairs):
         style = look(*pair, among=pairs)
         seeds = days.loc[pair].unstack("seed")
         if seeds.shape[1] > 1:
@@ -44,6 +45,7 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
             color=style.color,
             ls=style.line,
             lw=1.7,
+            **_marks(style, place, 4),
             label=labels.controller(*pair),
         )
     rows = context.loc[context.index.isin(hourly["row"].unique())]
@@ -95,13 +97,15 @@ def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
     """
     pairs = tables.keys(hourly)
     fig, (whole, peak) = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 3.2))
-    for pair in pairs:
+    for place, pair in enumerate(pairs):
         style = look(*pair, among=pairs)
         falling = np.sort(_first_seed(hourly, pair)["net"].to_numpy())[::-1]
         share = np.linspace(0, 100, len(falling))
-        whole.plot(share, falling, color=style.color, ls=style.line, label=labels.controller(*pair))
+        marks = _marks(style, place, max(1, len(falling) // 6))
+        whole.plot(share, falling, color=style.color, ls=style.line, **marks, label=labels.controller(*pair))
         count = min(top, len(falling))
-        peak.plot(np.arange(1, count + 1), falling[:count], color=style.color, ls=style.line)
+        marks = _marks(style, place, max(1, count // 6))
+        peak.plot(np.arange(1, count + 1), falling[:count], color=style.color, ls=style.line, **marks)
     whole.axhline(0, color="0.3", lw=0.7)
     whole.set_xlabel(labels.axis("axis.hours_share", "%"))
     whole.set_ylabel(labels.axis("axis.net", "kWh/h"))
@@ -147,11 +151,14 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
     fig, (ax, below) = plt.subplots(
         2, 1, sharex=True, figsize=(TEXT_WIDTH, 4.3), gridspec_kw={"height_ratios": [2.6, 1]}
     )
-    for pair in pairs:
+    for place, pair in enumerate(pairs):
         style = look(*pair, among=pairs)
         own = _first_seed(hourly, pair)
         own = own[(own["row"] >= start) & (own["row"] < stop)]
-        ax.plot(own["row"], own["net"], color=style.color, ls=style.line, lw=1.2, label=labels.controller(*pair))
+        marks = _marks(style, place, 12)
+        ax.plot(
+            own["row"], own["net"], color=style.color, ls=style.line, lw=1.2, **marks, label=labels.controller(*pair)
+        )
     rows = context.loc[start : stop - 1]
     below.step(rows.index, rows["price"], where="mid", color="#AA3377", lw=1.1)
     ax.axhline(0, color="0.3", lw=0.7)
@@ -365,20 +372,15 @@ def ramping(hourly: pd.DataFrame) -> Figure:
     pairs = tables.keys(hourly)
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(TEXT_WIDTH, 3.2))
     for ax, sign, label in ((axes[0], 1, "axis.step_up"), (axes[1], -1, "axis.step_down")):
-        for pair in pairs:
+        for place, pair in enumerate(pairs):
             style = look(*pair, among=pairs)
             sizes, share = _exceedance(sign * _steps(hourly, pair))
-            every = max(1, len(sizes) // 6)
             ax.plot(
                 sizes,
                 100 * share,
                 color=style.color,
                 ls=style.line,
-                marker=style.marker,
-                markevery=(every // 2, every),
-                ms=4,
-                mec="black",
-                mew=0.4,
+                **_marks(style, place, max(1, len(sizes) // 6)),
                 label=labels.controller(*pair),
             )
         ax.set_yscale("log")
@@ -386,6 +388,7 @@ def ramping(hourly: pd.DataFrame) -> Figure:
         ax.set_xlabel(labels.axis(label, "kWh/h"))
         ax.xaxis.set_major_locator(MaxNLocator(5))
         number_ticks(ax)
+        ax.yaxis.set_major_formatter(FuncFormatter(labels.Numbers()))  # each tick with its own decimals
     axes[0].set_ylabel(labels.axis("axis.hours_above", "%"))
     legend_below(fig, axes[0])
     return laid_out(fig)
@@ -573,6 +576,11 @@ def home_changes(homes: pd.DataFrame) -> pd.DataFrame:
 
 def _home_number(name: str) -> str:
     return "".join(letter for letter in str(name) if letter.isdigit()) or str(name)
+
+
+def _marks(style: Look, place: int, every: int) -> dict[str, Any]:
+    """Markers on a line, at other points for each controller, so that lines can be told apart without colour."""
+    return {"marker": style.marker, "markevery": (place % every, every), "ms": 4, "mec": "black", "mew": 0.4}
 
 
 def _first_seed(hourly: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:

@@ -66,7 +66,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "controller.cooperative_maddpg": ("MADDPG cooperativo", "Cooperative MADDPG"),
     "variant.broadcast": ("difusión", "broadcast"),
     "variant.none": ("local", "local"),
-    "variant.broadcast_full": ("difusión, carga exigida entera", "broadcast, whole required charge"),
+    "variant.broadcast_full": ("carga plena", "full charge"),
     "variant.bound": ("cota", "bound"),
     "variant.replay": ("repetido", "replayed"),
     "variant.attention": ("atención", "attention"),

@@ -217,6 +217,8 @@ def legend_below(fig: Figure, ax: Axes) -> None:
         longest = [max(map(len, names[at : at + lines])) for at in range(0, len(names), lines)]
         if sum(0.073 * letters + 0.52 for letters in longest) <= TEXT_WIDTH:  # inches, at 9 pt
             break
+    width, height = fig.get_size_inches()
+    fig.set_size_inches(width, height + 0.19 * max(0, -(-len(names) // columns) - 2))  # the axes keep their height
     fig.legend(
         handles,
         names,

@@ -13,6 +13,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "claims.measured": ("Medido", "Measured"),
     "claims.verdict": ("Veredicto", "Verdict"),
     "claims.source": ("Procedencia", "Source"),
+    "claims.continued": ("Continúa en la página siguiente", "Continued on next page"),
     "claims.caption": (
         "Las afirmaciones de una guía anterior, contrastadas con lo medido aquí (intervalos t del 95{space}% entre "
         "semillas).",
