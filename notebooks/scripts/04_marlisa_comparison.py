@@ -220,9 +220,11 @@ with labels.using("en"):
             f"On the {labels.t(f'weeks.{split}')}, {labels.controller(*ours)} minus {labels.controller(*rival)} is "
             f"{change} of BAU's composite, {comparison.verdict(line)}; {service}."
         )
-        worse = compared[(compared["difference"] > 0) & compared["gate"]]
+        rivals = compared[compared["gate"] & ~compared["controller"].isin(tables.FORESIGHT)]
+        worse = rivals[rivals["difference"] > 0]
         ahead = [labels.controller(*pair) for pair in worse[tables.KEY].itertuples(index=False)]
-        text += f" Ahead of us, and serving: {', '.join(ahead)}." if ahead else " Nobody that serves is ahead of us."
+        text += " Of those that serve and do not know the future, "
+        text += f"{', '.join(ahead)} stand(s) ahead of us." if ahead else "nobody is ahead of us."
     else:
         text = "Nothing can be concluded yet: see above who has no rows."
 display(Markdown(text))

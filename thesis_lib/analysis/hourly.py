@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from thesis_lib.analysis import labels, tables
 from thesis_lib.analysis.page import TEXT_WIDTH, Look, laid_out, legend_below, look, number_ticks, two_lines
@@ -389,6 +389,7 @@ def ramping(hourly: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(5))
         number_ticks(ax)
         ax.yaxis.set_major_formatter(FuncFormatter(labels.Numbers()))  # each tick with its own decimals
+        ax.yaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel(labels.axis("axis.hours_above", "%"))
     legend_below(fig, axes[0])
     return laid_out(fig)
