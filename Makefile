@@ -24,7 +24,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync lab benchmark spread lock clean
+.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync readme lab benchmark spread lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -65,6 +65,9 @@ lint: $(STAMP)  ## ruff and mypy
 
 sync: $(STAMP)  ## write notebooks/*.ipynb anew from notebooks/scripts/*.py, the source of truth
 	$(BIN)/python -m thesis_lib.notebooks sync
+
+readme: $(STAMP)  ## write the headline of README.md and README.es.md anew from results/thesis/kpis.csv
+	$(BIN)/python -m thesis_lib.analysis.readme
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir notebooks

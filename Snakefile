@@ -93,6 +93,9 @@ rule all:
         f"{RESULTS}/reports/01_data_exploration.html",
         SHOWN,
         f"{RESULTS}/reports/03_baselines.html",
+        f"{RESULTS}/reports/04_marlisa_comparison.html",
+        f"{RESULTS}/reports/07_claims.html",
+        f"{RESULTS}/reports/readme.txt" if PROFILE == "thesis" else [],  # the READMEs show the thesis' own rows
 
 rule data_exploration:
     input:
@@ -144,6 +147,32 @@ rule baselines:
         update(f"{RESULTS}/kpis.csv")
     shell:
         f"{RUN} 03_baselines {COMMON}"
+
+rule comparison:
+    input:
+        "notebooks/scripts/04_marlisa_comparison.py", SETTINGS, LIBRARY, f"{RESULTS}/kpis.csv"
+    output:
+        update(f"{RESULTS}/reports/04_marlisa_comparison.html")
+    shell:
+        f"{RUN} 04_marlisa_comparison {COMMON}"
+
+# The rows of the ablations are read too, if they are there: what has none is told as not yet measured.
+rule claims:
+    input:
+        "notebooks/scripts/07_claims.py", SETTINGS, LIBRARY, f"{RESULTS}/kpis.csv",
+        [name for name in ("results/ablations/kpis.csv",) if Path(name).is_file()]
+    output:
+        update(f"{RESULTS}/reports/07_claims.html")
+    shell:
+        f"{RUN} 07_claims {COMMON}"
+
+rule readme:
+    input:
+        LIBRARY, f"{RESULTS}/kpis.csv", f"{RESULTS}/reports/03_baselines.html"
+    output:
+        update(f"{RESULTS}/reports/readme.txt")
+    shell:
+        f"{PYTHON} thesis_lib.analysis.readme --profile {PROFILE} > {{output}}"
 
 rule ablations:
     input:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, evaluation, figures, labels, statistics, tables
+from thesis_lib.analysis import ablations, evaluation, labels, page, statistics, tables
 
 PLAN = yaml.safe_load((paths.configs() / "ablations.yaml").read_text(encoding="utf-8"))
 WHERE = {"split": "test", "engine": "model", "edition": "official"}
@@ -30,7 +30,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.004, (len(EFFECTS), 5))
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    figures.use_style()
+    page.use_style()
     labels.use("en")
     yield
     labels.use("en")
@@ -203,7 +203,7 @@ def test_figures_fit_and_captions_hold_numbers(kpis: pd.DataFrame, language: str
     labels.use(language)
     comma = "," if language == "es" else "."
     for name, (figure, caption) in drawn(kpis).items():
-        assert figure.get_size_inches()[0] == pytest.approx(figures.TEXT_WIDTH)
+        assert figure.get_size_inches()[0] == pytest.approx(page.TEXT_WIDTH)
         tight, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert tight.x0 > -0.02 and tight.x1 < width + 0.02 and tight.y0 > -0.02 and tight.y1 < height + 0.02, name
         assert "{" not in caption and not re.search(r"\bnan\b", caption) and caption.endswith(".")
@@ -221,10 +221,17 @@ def test_a_figure_shows_every_seed(kpis: pd.DataFrame) -> None:
 def test_a_family_is_published_whole(kpis: pd.DataFrame, tmp_path: Path) -> None:
     ablations.publish("coordination", kpis, "trial", range(5), **WHERE)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {f"results/trial/tables/ablation_coordination.{kind}" for kind in ("csv", "tex")} | {
-        f"figures/trial/ablation_coordination.{kind}" for kind in ("csv", "pdf", "png")
+    assert files == {
+        "results/trial/tables/ablation_coordination.csv",
+        "figures/trial/ablation_coordination.csv",
+        *(f"results/trial/tables/{language}/ablation_coordination.tex" for language in labels.LANGUAGES),
+        *(
+            f"figures/trial/{language}/ablation_coordination.{kind}"
+            for language in labels.LANGUAGES
+            for kind in ("pdf", "png", "tex", "txt")
+        ),
     }
-    tex = (tmp_path / "results/trial/tables/ablation_coordination.tex").read_text(encoding="utf-8")
+    tex = (tmp_path / "results/trial/tables/en/ablation_coordination.tex").read_text(encoding="utf-8")
     assert tex.count(r"\midrule") == 2 and "NO" in tex and "[0.7" in tex
     assert all(ord(letter) < 0x2000 for letter in tex)
     ablations.publish("unseen", kpis, "trial", range(5), **WHERE)  # nothing is there: told, not drawn

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from thesis_lib import paths
-from thesis_lib.analysis import figures, labels, tables
+from thesis_lib.analysis import figures, hourly, labels, page, tables
 from thesis_lib.community import kpis as measured
 
 CONTROLLERS = [
@@ -33,7 +33,7 @@ HOURS = 24 * 14
 @pytest.fixture(autouse=True)
 def style(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    figures.use_style()
+    page.use_style()
     labels.use("en")
     yield
     labels.use("en")
@@ -124,17 +124,18 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
         "hard_week": (hourly, context, blocks),
         "policy_day": (flows, 1),
         "price_response": (hourly, context),
+        "ramping": (hourly,),
         "departure_margins": (departures,),
         "home_heatmap": (homes,),
     }
 
 
 @pytest.mark.parametrize("language", labels.LANGUAGES)
-@pytest.mark.parametrize("name", sorted(figures.CAPTIONS))
+@pytest.mark.parametrize("name", sorted(set(figures.FIGURES) - {"paired_differences"}))
 def test_figure_draws_labels_and_saves_the_same_twice(name: str, language: str, frames) -> None:
     labels.use(language)
-    fig = getattr(figures, name)(*frames[name])
-    assert fig.get_size_inches()[0] == pytest.approx(figures.TEXT_WIDTH)
+    fig = figures.FIGURES[name].draw(*frames[name])
+    assert fig.get_size_inches()[0] == pytest.approx(page.TEXT_WIDTH)
     fig.canvas.draw()
     shared_y = " ".join(ax.get_ylabel() for ax in fig.axes) + (fig.get_supylabel() or "")
     shared_x = " ".join(ax.get_xlabel() for ax in fig.axes)
@@ -148,12 +149,13 @@ def test_figure_draws_labels_and_saves_the_same_twice(name: str, language: str, 
     tight, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
     assert tight.x0 > -0.02 and tight.x1 < width + 0.02, "text runs out of the figure"
     assert tight.y0 > -0.02 and tight.y1 < height + 0.02, "text runs out of the figure"
-    first = figures.save(fig, name, "test")
+    first = page.save(fig, name, "test")
     bytes_once = first.read_bytes()
     assert first.with_suffix(".png").stat().st_size > 1000
-    second = figures.save(getattr(figures, name)(*frames[name]), name, "test")
+    second = page.save(figures.FIGURES[name].draw(*frames[name]), name, "test")
     assert second.read_bytes() == bytes_once
     assert sorted(p.name for p in first.parent.iterdir()) == [f"{name}.pdf", f"{name}.png"]
+    assert first.parent == paths.figures("test") / language
 
 
 @pytest.mark.parametrize("language", labels.LANGUAGES)
@@ -208,7 +210,7 @@ def test_wrong_asks_are_told_in_one_line(frames) -> None:
         lambda: labels.t("no.such"),
         lambda: labels.t("caption.peak"),
         lambda: figures.caption("no_such"),
-        lambda: figures.hardest(frames["load_duration"][0], [(9000, 9100)]),
+        lambda: hourly.hardest(frames["load_duration"][0], [(9000, 9100)]),
     ):
         with pytest.raises(ValueError) as told:
             call()
@@ -217,9 +219,9 @@ def test_wrong_asks_are_told_in_one_line(frames) -> None:
 
 
 def test_a_failed_save_leaves_the_good_figure(frames, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = figures.save(figures.load_duration(*frames["load_duration"]), "one", "test")
+    good = page.save(hourly.load_duration(*frames["load_duration"]), "one", "test")
     before = good.read_bytes()
-    fig = figures.load_duration(*frames["load_duration"])
+    fig = hourly.load_duration(*frames["load_duration"])
 
     def broken(target, **_: object) -> None:
         Path(target).write_bytes(b"half")
@@ -227,6 +229,6 @@ def test_a_failed_save_leaves_the_good_figure(frames, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(fig, "savefig", broken)
     with pytest.raises(OSError):
-        figures.save(fig, "one", "test")
+        page.save(fig, "one", "test")
     assert good.read_bytes() == before
     assert sorted(p.name for p in good.parent.iterdir()) == ["one.pdf", "one.png"]

@@ -79,10 +79,11 @@ def test_engines_are_compared_on_the_same_seeds(kpis: pd.DataFrame) -> None:
 def test_saved_tables_round_trip(kpis: pd.DataFrame, language: str) -> None:
     labels.use(language)
     table = tables.controllers(kpis)
-    csv = tables.save(table, "main", "test", tables.caption("main", split="test"), "tab:main")
+    csv = tables.save(table, "main", "test", lambda: tables.caption("main", split="test"), "tab:main")
     assert csv == paths.results("test") / "tables" / "main.csv"
     pd.testing.assert_frame_equal(pd.read_csv(csv), table, check_dtype=False)
-    tex = csv.with_suffix(".tex").read_text(encoding="utf-8")
+    file = csv.parent / language / "main.tex"
+    tex = file.read_text(encoding="utf-8")
     assert tex.count(r"\midrule") == 2 and r"\toprule" in tex and r"\label{tab:main}" in tex
     cell = r"0,770 $\pm$ 0,090" if language == "es" else r"0.770 $\pm$ 0.090"
     assert cell in tex
@@ -91,9 +92,10 @@ def test_saved_tables_round_trip(kpis: pd.DataFrame, language: str) -> None:
     assert tex.index(labels.controller("random")) > tex.index(labels.controller("cooperative_maddpg"))
     assert all(ord(letter) < 0x2000 for letter in tex), "a sign that plain LaTeX cannot set"
     first = tex
-    tables.save(table, "main", "test", tables.caption("main", split="test"), "tab:main")
-    assert csv.with_suffix(".tex").read_text(encoding="utf-8") == first
-    assert sorted(p.name for p in csv.parent.iterdir()) == ["main.csv", "main.tex"]
+    tables.save(table, "main", "test", tables.caption("main", split="test"), "tab:main")  # a text: this language alone
+    assert file.read_text(encoding="utf-8") == first
+    files = sorted(p.relative_to(csv.parent).as_posix() for p in csv.parent.rglob("*.*"))
+    assert files == ["en/main.tex", "es/main.tex", "main.csv"]
 
 
 def test_mixing_is_refused_in_one_line(kpis: pd.DataFrame) -> None:
@@ -110,8 +112,8 @@ def test_mixing_is_refused_in_one_line(kpis: pd.DataFrame) -> None:
 
 
 def test_latex_escapes_what_it_must() -> None:
-    assert tables.latex("a_b & 5 % of {x}") == r"a\_b \& 5 \% of \{x\}"
-    assert tables.latex("−1 ± 2 €") == r"$-$1 $\pm$ 2 \texteuro{}"
+    assert labels.latex("a_b & 5 % of {x}") == r"a\_b \& 5 \% of \{x\}"
+    assert labels.latex("−1 ± 2 €") == r"$-$1 $\pm$ 2 \texteuro{}"
 
 
 def test_settings_carry_the_comments_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:

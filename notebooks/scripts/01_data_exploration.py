@@ -30,22 +30,22 @@ language = "en"  # of figures and tables: es or en
 import json
 
 import pandas as pd
-from IPython.display import Image, display
+from IPython.display import display
 
 from thesis_lib import paths
-from thesis_lib.analysis import exploration, figures, labels, tables
+from thesis_lib.analysis import exploration, labels, page, tables
 from thesis_lib.community import dataset, sessions, splits
 
 labels.use(language)
-figures.use_style()
+page.use_style()
 data = dataset.find(edition)
 series = exploration.read(data)
 stays, cycles = sessions.read_sessions(data.schema), sessions.read_cycles(data.schema)
 
 
-def show(figure, name):
-    """Save a figure as PDF and PNG, and show what was saved."""
-    display(Image(figures.save(figure, name, profile).with_suffix(".png"), width=700))
+def show(draw, name, drawn):
+    """Save a figure in both languages with its caption and its numbers, and show it."""
+    page.publish(draw, lambda: exploration.captions(data.edition, homes, series, stays)[name], name, profile, drawn)
 
 
 print(f"{data.edition} edition, {len(data.checksums)} files, checksums verified")
@@ -57,8 +57,8 @@ print(f"{data.edition} edition, {len(data.checksums)} files, checksums verified"
 
 # %%
 homes = exploration.homes(data, series)
-tables.save(homes, "data_homes", profile, caption=labels.t("data.caption_homes", edition=data.edition))
-show(exploration.resources(homes), "data_resources")
+tables.save(homes, "data_homes", profile, lambda: labels.t("data.caption_homes", edition=data.edition))
+show(lambda: exploration.resources(homes), "data_resources", homes)
 homes.round(2)
 
 # %%
@@ -87,7 +87,7 @@ print(
 # **Asked:** does the day have a shape that a controller could use?
 
 # %%
-show(exploration.hours(series), "data_hours")
+show(lambda: exploration.hours(series), "data_hours", exploration.hours_data(series))
 
 # %%
 by_hour = pd.DataFrame(
@@ -121,7 +121,7 @@ pd.DataFrame(
 # it weighs them.
 
 # %%
-show(exploration.months(series), "data_months")
+show(lambda: exploration.months(series), "data_months", exploration.months_data(series))
 
 # %% [markdown]
 # **Seen:** load has two humps, summer and midwinter, the higher almost twice as high as April; PV more than
@@ -142,7 +142,7 @@ show(exploration.months(series), "data_months")
 # that wants to know them must learn them.
 
 # %%
-show(exploration.sessions(stays), "data_sessions")
+show(lambda: exploration.sessions(stays), "data_sessions", exploration.sessions_data(stays))
 sessions.summary(stays, cycles).round(2).to_frame(data.edition)
 
 # %% [markdown]
@@ -167,7 +167,7 @@ sessions.summary(stays, cycles).round(2).to_frame(data.edition)
 # training.
 
 # %%
-show(exploration.split_calendar(), "data_splits")
+show(exploration.split_calendar, "data_splits", exploration.splits_data())
 ended = stays[stays["departure"] < 8760]  # the last row cuts off one session of each car
 split_of_departure = pd.Series(splits.split_of_rows()[ended["departure"]])
 counts = pd.DataFrame(
@@ -177,7 +177,7 @@ counts = pd.DataFrame(
         "sessions": [int((split_of_departure == name).sum()) for name in splits.SPLITS],
     }
 )
-tables.save(counts, "data_splits", profile, caption=labels.t("data.caption_splits", edition=data.edition))
+tables.save(counts, "data_splits", profile, lambda: labels.t("data.caption_splits", edition=data.edition))
 counts
 
 # %% [markdown]
@@ -190,7 +190,8 @@ counts
 # **Asked:** can each home's series be taken at its word?
 
 # %%
-show(exploration.odd_homes(homes, series), "data_odd_homes")
+odd = homes[["home", "sun", "pv_yield"]]
+show(lambda: exploration.odd_homes(homes, series), "data_odd_homes", odd)
 others = homes[~homes["home"].isin(["12", "15"])]
 night = exploration.HOURS.hour.isin([22, 23, 0, 1, 2, 3, 4])
 pd.DataFrame(
@@ -254,8 +255,14 @@ if published is not None:
     assert all(kept[key] == value for key, value in fitted.items()), "sessions.json is not what the fit gives"
     print("sessions.json agrees with the fit")
     table = exploration.agreement_table(published, generated)
-    tables.save(table, "data_fit", profile, caption=labels.t("data.caption_fit"))
-    show(exploration.agreement(published, generated), "data_fit")
+    tables.save(table, "data_fit", profile, labels.t("data.caption_fit"))
+    page.publish(
+        lambda: exploration.agreement(published, generated),
+        lambda: exploration.agreement_caption(published, generated),
+        "data_fit",
+        profile,
+        table,
+    )
     display(table.round(3))
 
 # %% [markdown]

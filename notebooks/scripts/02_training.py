@@ -228,7 +228,7 @@ tables.publish(
     tables.controllers(both, split=split, engine=engine),
     f"verdict_{variant}",
     keep,
-    tables.caption("main", split=split, engine=engine, edition=data.edition),
+    lambda: tables.caption("main", split=split, engine=engine, edition=data.edition),
 )
 
 # %%

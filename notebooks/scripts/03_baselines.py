@@ -26,7 +26,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, figures, labels, tables
+from thesis_lib.analysis import comparison, evaluation, figures, labels, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
@@ -99,28 +99,29 @@ kpis = kpis[kpis["edition"] == data.edition]
 split = "test" if (kpis["split"] == "test").any() else "year"
 engine = config.engines[0]
 where = {"split": split, "engine": engine, "edition": data.edition}
-main = tables.controllers(kpis, **where)
-tables.publish(main, "main", profile, tables.caption("main", **where), "tab:main")
+main = tables.main(kpis, profile, **where)
+tables.publish(main, "main", profile, lambda: tables.caption("main", **where), "tab:main")
 tables.publish(
     tables.controllers(kpis, **where, over_bau=True),
     "relative",
     profile,
-    tables.caption("relative", **where),
+    lambda: tables.caption("relative", **where),
     "tab:relative",
 )
 
 # %%
 with labels.using("en"):
     place = labels.t(f"weeks.{split}")
-    serving = main[main["gate"]].sort_values(tables.COMPOSITE)
+    acting = main[~main["controller"].isin(tables.FORESIGHT)]  # who knows the future is a bound, no competitor
+    serving = acting[acting["gate"]].sort_values(tables.COMPOSITE)
     failing = main[~main["gate"]]
     name_of = {index: labels.controller(row["controller"], row["variant"]) for index, row in main.iterrows()}
     sentences = []
     if len(serving):
         best = serving.iloc[0]
         sentences.append(
-            f"On the {place}, {len(serving)} of {len(main)} controllers serve their people. The lowest composite among "
-            f"them is that of **{name_of[serving.index[0]]}**: {best[tables.COMPOSITE]:.3f} of BAU's."
+            f"On the {place}, {len(serving)} of {len(acting)} controllers serve their people. The lowest composite "
+            f"among them is that of **{name_of[serving.index[0]]}**: {best[tables.COMPOSITE]:.3f} of BAU's."
         )
     rule = main[main["controller"] == "rule"]
     arrival = main[main["controller"] == "charge_on_arrival"]
@@ -180,8 +181,9 @@ if len(known) > 1:
 # %% [markdown]
 # ## Hour by hour
 #
-# From here on the figures show one community behind all curves: BAU, the spread rule, charging on arrival and the
-# learned policies. First the mean day, beside the load, the sun and the price that every controller faces alike.
+# From here on the figures show one community behind all curves, and six controllers at most: BAU, ours, the spread
+# rule, MARLISA, MADDPG and predictive control first, where they have rows. First the mean day, beside the load, the
+# sun and the price that every controller faces alike.
 
 # %%
 env = dataset.load(data)
@@ -190,7 +192,8 @@ service = Service.from_citylearn(env)
 community = Community.from_citylearn(env, dtype=torch.float64)
 context = tables.context(community)
 hourly = evaluation.read_hourly(profile, data.edition, engine)
-hourly = hourly[hourly["controller"] != "random"]
+few = comparison.few(tables.select(kpis, **where))  # as many as a figure of lines can hold
+hourly = hourly[[pair in few for pair in zip(hourly["controller"], hourly["variant"], strict=True)]]
 end_row = int(hourly["row"].max()) + 1
 blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
 inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
@@ -214,6 +217,12 @@ display(Markdown("; ".join(lines) + "."))
 
 # %%
 figures.publish("load_duration", inside, profile=profile)
+
+# %% [markdown]
+# How steep is the day? Each step from one hour to the next counts once; upward steps are what the ramping KPI sums.
+
+# %%
+figures.publish("ramping", inside, profile=profile)
 
 # %% [markdown]
 # And the hard week: of all test weeks, the one in which business as usual peaks highest.
@@ -242,7 +251,8 @@ runs = {}
 for pair in pairs:
     if pair[0] != "random" and (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
         runs[pair] = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
-departures = pd.concat([tables.departures(run, service, *pair) for pair, run in runs.items()], ignore_index=True)
+shown = [tables.departures(run, service, *pair) for pair, run in runs.items() if pair in few]
+departures = pd.concat(shown, ignore_index=True)
 figures.publish("departure_margins", departures, profile=profile)
 
 # %%
@@ -282,8 +292,13 @@ display(Markdown("Who gains: " + "; ".join(lines) + "."))
 # %%
 if {"model", "citylearn"} <= set(kpis["engine"]):
     distance = tables.engines(kpis, split=split, edition=data.edition)
-    caption = tables.caption("distance", split=split, edition=data.edition)
-    tables.publish(distance, "engines", profile, caption, "tab:engines")
+    tables.publish(
+        distance,
+        "engines",
+        profile,
+        lambda: tables.caption("distance", split=split, edition=data.edition),
+        "tab:engines",
+    )
     figures.publish("engine_distance", kpis, profile=profile, split=split, edition=data.edition)
     worst = distance.loc[distance["distance"].idxmax()]
     with labels.using("en"):

@@ -24,7 +24,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, evaluation, figures, gap, gradients, labels, learner, tables
+from thesis_lib.analysis import ablations, evaluation, gap, gradients, labels, learner, page, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -33,7 +33,7 @@ from thesis_lib.provenance import ensure_writable, run_record, write_json_atomic
 
 config = load_config(profile)
 labels.use(language or config.language)
-figures.use_style()
+page.use_style()
 torch.set_num_threads(config.threads)
 seeds = seeds or config.seeds
 data = dataset.find(edition)
@@ -133,7 +133,13 @@ if set(priorities) & set(kpis["variant"]):
     terms = ablations.ratios(kpis, priorities, **where)
     order = [name for name in (*ablations.FRONT, *priorities) if name in set(terms["variant"])]
     terms = pd.concat([terms[terms["variant"] == name] for name in dict.fromkeys(order)], ignore_index=True)
-    figures.show(ablations.front(terms), ablations.front_caption(terms, **where), "ablation_front", profile, terms)
+    page.publish(
+        lambda: ablations.front(terms),
+        lambda: ablations.front_caption(terms, **where),
+        "ablation_front",
+        profile,
+        terms,
+    )
     middle = terms.groupby("variant")[tables.TERMS].mean()
     with labels.using("en"):
         texts = [
@@ -222,7 +228,13 @@ display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some
 size = ablations.sizes(profile, kpis, **where)
 if len(size):
     tables.publish(size, "ablation_scale", profile)
-    figures.show(ablations.scale(size), ablations.scale_caption(size, **where), "ablation_scale", profile, size)
+    page.publish(
+        lambda: ablations.scale(size),
+        lambda: ablations.scale_caption(size, **where),
+        "ablation_scale",
+        profile,
+        size,
+    )
     first, last = size.iloc[0], size.iloc[-1]
     if len(size) > 1:
         display(
@@ -248,7 +260,7 @@ rows = gap.read(profile)
 if len(rows):
     summary = gap.summary(rows)
     tables.publish(summary, "gap", profile)
-    figures.show(gap.figure(rows), gap.caption(summary), "gap", profile, summary)
+    page.publish(lambda: gap.figure(rows), lambda: gap.caption(summary), "gap", profile, summary)
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))
 
@@ -265,7 +277,7 @@ rows = gradients.read(profile)
 if len(rows):
     summary = gradients.summary(rows)
     tables.publish(summary, "gradients", profile)
-    figures.show(gradients.figure(rows), gradients.caption(summary), "gradients", profile, summary)
+    page.publish(lambda: gradients.figure(rows), lambda: gradients.caption(summary), "gradients", profile, summary)
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gradients` makes them."))
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, figures, labels, statistics, tables
+from thesis_lib.analysis import evaluation, labels, page, statistics, tables
 from thesis_lib.analysis.learner import CONTROLLER
 
 SIGNIFICANT = 0.05  # of Holm's p
@@ -177,7 +177,7 @@ def sentences(table: pd.DataFrame, family: Family) -> list[str]:
             elif np.isnan(line["difference"]):
                 text = f"*{name}*: {labels.number(value, 3)}, without a seed in common with the reference"
             else:
-                change = _interval(line["difference"], line["difference_half"], sign=True)
+                change = labels.difference(line["difference"], line["difference_half"])
                 text = f"*{name}*: {labels.number(value, 3)}, a difference of {change}, {_verdict(line)}"
             texts.append(text + ("." if line["gate"] else "; it **fails the service gate**: no achievement."))
     return texts
@@ -221,7 +221,7 @@ def forest(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str
     """
     values = by_seed(kpis, (family.reference, *family.variants), **where)
     lines = [line for line in table.to_dict("records") if line["variant"] != family.reference]
-    fig, ax = plt.subplots(figsize=(figures.TEXT_WIDTH, 0.95 + 0.33 * len(lines)))
+    fig, ax = plt.subplots(figsize=(page.TEXT_WIDTH, 0.95 + 0.33 * len(lines)))
     drawn = []
     for y, line in enumerate(lines):
         name = line["variant"]
@@ -239,7 +239,7 @@ def forest(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str
     ax.grid(False, axis="y")
     ax.xaxis.set_major_formatter(labels.Numbers())
     ax.set_xlabel(labels.t("axis.difference", reference=labels.variant(family.reference)) + " (–)")
-    return figures.laid_out(fig), pd.concat(drawn, ignore_index=True)
+    return page.laid_out(fig), pd.concat(drawn, ignore_index=True)
 
 
 def forest_caption(table: pd.DataFrame, family: Family, **where: str) -> str:
@@ -248,7 +248,7 @@ def forest_caption(table: pd.DataFrame, family: Family, **where: str) -> str:
         labels.t(
             "caption.forest_line",
             variant=labels.variant(line["variant"]),
-            difference=_interval(line["difference"], line["difference_half"], sign=True),
+            difference=labels.difference(line["difference"], line["difference_half"]),
             p=labels.p_value(line["p_holm"]),
         )
         for line in table.to_dict("records")
@@ -307,7 +307,7 @@ def front(terms: pd.DataFrame) -> Figure:
     serves = terms.groupby("variant")["gate"].all()
     colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(names)))
     against = ("daily_peak", "ramping", "emissions")
-    fig, axes = plt.subplots(1, len(against), figsize=(figures.TEXT_WIDTH, 3.1))
+    fig, axes = plt.subplots(1, len(against), figsize=(page.TEXT_WIDTH, 3.1))
     line = [name for name in FRONT if name in middle.index]
     for ax, term in zip(axes, against, strict=True):
         ax.plot(middle.loc[line, "cost"], middle.loc[line, term], color="0.6", lw=1, zorder=1)
@@ -331,8 +331,8 @@ def front(terms: pd.DataFrame) -> Figure:
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(plt.MaxNLocator(4))
             axis.set_major_formatter(labels.Numbers())
-    figures.legend_below(fig, axes[0])
-    return figures.laid_out(fig)
+    page.legend_below(fig, axes[0])
+    return page.laid_out(fig)
 
 
 def front_caption(terms: pd.DataFrame, **where: str) -> str:
@@ -408,7 +408,7 @@ def scale(table: pd.DataFrame) -> Figure:
         ("memory", labels.axis("axis.memory", "GB"), True),
         (tables.COMPOSITE, f"{labels.kpi(tables.COMPOSITE)} / BAU (–)", False),
     )
-    fig, axes = plt.subplots(1, 3, figsize=(figures.TEXT_WIDTH, 2.9))
+    fig, axes = plt.subplots(1, 3, figsize=(page.TEXT_WIDTH, 2.9))
     for ax, (column, label, logarithmic) in zip(axes, panels, strict=True):
         half = table.get(f"{column}_half")
         ax.errorbar(table["homes"], table[column], yerr=half, color="#0072B2", marker="o", ms=5, lw=1.2, capsize=3)
@@ -422,7 +422,7 @@ def scale(table: pd.DataFrame) -> Figure:
         ax.tick_params(axis="x", rotation=60)
         ax.set_xlabel(f"{labels.t('axis.homes')} ({labels.t('unit.number')})")
         ax.set_ylabel(label)
-    return figures.laid_out(fig)
+    return page.laid_out(fig)
 
 
 def scale_caption(table: pd.DataFrame, **where: str) -> str:
@@ -489,9 +489,14 @@ def publish(
     values = by_seed(kpis, names, **where)
     if family.reference in values and len(values.columns) > 1:
         table = compare(kpis, family, weeks if weeks is not None and len(weeks) else None, **where)
-        tables.publish(printed(table), f"ablation_{name}", profile, caption(family, **where))
-        figure, drawn = forest(kpis, table, family, **where)
-        figures.show(figure, forest_caption(table, family, **where), f"ablation_{name}", profile, drawn)
+        tables.publish(printed(table), f"ablation_{name}", profile, lambda: caption(family, **where))
+        page.publish(
+            lambda: forest(kpis, table, family, **where)[0],
+            lambda: forest_caption(table, family, **where),
+            f"ablation_{name}",
+            profile,
+            forest(kpis, table, family, **where)[1],
+        )
         display(Markdown("\n".join(f"- {text}" for text in sentences(table, family))))
     gaps = missing(kpis, names, seeds, **where)
     if gaps:

@@ -20,8 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from thesis_lib.analysis import labels
-from thesis_lib.analysis.figures import TEXT_WIDTH
 from thesis_lib.analysis.labels import t
+from thesis_lib.analysis.page import TEXT_WIDTH
 from thesis_lib.community.dataset import Dataset
 from thesis_lib.community.sessions import kind_of_day, summary
 from thesis_lib.community.splits import FIRST_DAY, SPLITS, split_of_rows
@@ -80,6 +80,52 @@ labels.TEXT.update(
         "data.caption_fit": (
             "Sesiones y ciclos de un año: edición oficial y generador de la edición sin conexión.",
             "A year's sessions and cycles: official edition and the generator of the offline edition.",
+        ),
+        "data.figure_resources": (
+            "Recursos de las {homes} viviendas, edición {edition}: {load}{space}MWh de consumo y {pv}{space}MWh "
+            "fotovoltaicos al año, baterías de {battery}{space}kWh en total, coches de {cars}{space}kWh en "
+            "{with_cars} viviendas.",
+            "Resources of the {homes} homes, {edition} edition: {load}{space}MWh of load and {pv}{space}MWh of PV a "
+            "year, batteries of {battery}{space}kWh in all, cars of {cars}{space}kWh in {with_cars} homes.",
+        ),
+        "data.figure_hours": (
+            "El día medio y la banda del 80{space}% de los días, edición {edition}. Máximos del día medio: consumo "
+            "{load}{space}kW a las {load_hour}{space}h, fotovoltaica {pv}{space}kW a las {pv_hour}{space}h; la hora "
+            "más barata es la de las {cheap}{space}h y la más cara la de las {dear}{space}h; la más limpia, la de las "
+            "{clean}{space}h y la más sucia, la de las {dirty}{space}h.",
+            "The mean day and the band of 80% of the days, {edition} edition. Highest of the mean day: load "
+            "{load}{space}kW at {load_hour}{space}h, PV {pv}{space}kW at {pv_hour}{space}h; the cheapest hour is "
+            "{cheap}{space}h and the dearest {dear}{space}h; the cleanest {clean}{space}h and the dirtiest "
+            "{dirty}{space}h.",
+        ),
+        "data.figure_months": (
+            "Consumo, fotovoltaica, precio y carbono mes a mes, edición {edition}: de {least} ({low}{space}MWh) a "
+            "{most} ({high}{space}MWh) de consumo; el mes más caro es {dear} ({price}{space}€/kWh).",
+            "Load, PV, price and carbon month by month, {edition} edition: from {least} ({low}{space}MWh) to {most} "
+            "({high}{space}MWh) of load; the dearest month is {dear} ({price}{space}€/kWh).",
+        ),
+        "data.figure_sessions": (
+            "{sessions} sesiones de carga, edición {edition}, en días laborables (relleno; línea de trazos) y de "
+            "descanso (contorno; línea continua): estancia media {stay}{space}h, SOC medio al llegar {arrival}{space}% "
+            "y exigido {required}{space}%.",
+            "{sessions} charging sessions, {edition} edition, on working days (filled; dashed line) and rest days "
+            "(outline; solid line): mean stay {stay}{space}h, mean SOC on arrival {arrival}% and required {required}%.",
+        ),
+        "data.figure_splits": (
+            "Las partes del año: {train} días de entrenamiento, {validation} de validación (V) y {test} de prueba (P).",
+            "The parts of the year: {train} days of training, {validation} of validation (V) and {test} of test (T).",
+        ),
+        "data.figure_odd_homes": (
+            "Dos viviendas cuyo «consumo» sigue al sol, edición {edition}: correlación con la irradiancia {first} "
+            "(vivienda 12) y {second} (vivienda 15); la mediana de las demás es {others}.",
+            "Two homes whose “load” follows the sun, {edition} edition: correlation with irradiance {first} (home 12) "
+            "and {second} (home 15); the median of the others is {others}.",
+        ),
+        "data.figure_fit": (
+            "El generador de la edición sin conexión junto a la oficial: {generated} sesiones generadas y {official} "
+            "oficiales, estancia media {stay_generated} y {stay_official}{space}h.",
+            "The generator of the offline edition beside the official one: {generated} generated sessions and "
+            "{official} official ones, mean stay {stay_generated} and {stay_official}{space}h.",
         ),
         "table.days": ("Días", "Days"),
         "table.sessions": ("Sesiones", "Sessions"),
@@ -150,9 +196,7 @@ def read(dataset: Dataset) -> Series:
     folder = dataset.schema.parent
     buildings = json.loads(dataset.schema.read_text(encoding="utf-8"))["buildings"]
     tables = {name: pd.read_csv(folder / entry["energy_simulation"]) for name, entry in buildings.items()}
-    pv_kw = pd.Series(
-        {name: float(entry["pv"]["attributes"]["nominal_power"]) for name, entry in buildings.items()}
-    )
+    pv_kw = pd.Series({name: float(entry["pv"]["attributes"]["nominal_power"]) for name, entry in buildings.items()})
     weather = pd.read_csv(folder / "weather.csv")
 
     def indexed(values: pd.Series) -> pd.Series:
@@ -160,9 +204,7 @@ def read(dataset: Dataset) -> Series:
 
     return Series(
         load=pd.DataFrame({name: indexed(table["non_shiftable_load"]) for name, table in tables.items()}),
-        pv=pd.DataFrame(
-            {n: indexed(table["solar_generation"]) * pv_kw[n] / 1000 for n, table in tables.items()}
-        ),
+        pv=pd.DataFrame({n: indexed(table["solar_generation"]) * pv_kw[n] / 1000 for n, table in tables.items()}),
         price=indexed(pd.read_csv(folder / "pricing.csv")["electricity_pricing"]),
         carbon=indexed(pd.read_csv(folder / "carbon_intensity.csv")["carbon_intensity"]),
         irradiance=indexed(weather["direct_solar_irradiance"] + weather["diffuse_solar_irradiance"]),
@@ -181,10 +223,7 @@ def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
     lines = []
     for name, building in schema["buildings"].items():
         chargers = building.get("chargers") or {}
-        first = [
-            pd.read_csv(dataset.schema.parent / c["charger_simulation"], nrows=8760)
-            for c in chargers.values()
-        ]
+        first = [pd.read_csv(dataset.schema.parent / c["charger_simulation"], nrows=8760) for c in chargers.values()]
         cars = [table["electric_vehicle_id"].dropna().iat[0] for table in first]
         lines.append(
             {
@@ -198,10 +237,7 @@ def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
                 "battery_kwh": building["electrical_storage"]["attributes"]["capacity"],
                 "charger_kw": _joined([c["attributes"]["max_charging_power"] for c in chargers.values()]),
                 "car_kwh": _joined(
-                    [
-                        schema["electric_vehicles_def"][car]["battery"]["attributes"]["capacity"]
-                        for car in cars
-                    ]
+                    [schema["electric_vehicles_def"][car]["battery"]["attributes"]["capacity"] for car in cars]
                 ),
                 "appliance": str(len(building.get("deferrable_appliances") or {}) or "–"),
             }
@@ -232,9 +268,7 @@ def resources(table: pd.DataFrame) -> Figure:
     bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     columns = ["pv_kw", "battery_kwh", "charger_kw", "car_kwh", "appliance"]
     point = "," if labels.language() == "es" else "."
-    shown = table[columns].map(
-        lambda cell: (cell if isinstance(cell, str) else f"{cell:g}").replace(".", point)
-    )
+    shown = table[columns].map(lambda cell: (cell if isinstance(cell, str) else f"{cell:g}").replace(".", point))
     grid.imshow(
         (shown != "–").to_numpy(dtype=float),
         cmap=ListedColormap(["white", "#dbe7f3"]),
@@ -270,9 +304,7 @@ def hours(series: Series) -> Figure:
     for axis, (name, values), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
         by_hour = values.groupby(HOUR)
         place = np.arange(24)
-        axis.fill_between(
-            place, by_hour.quantile(0.1), by_hour.quantile(0.9), color=colour, alpha=0.25, linewidth=0
-        )
+        axis.fill_between(place, by_hour.quantile(0.1), by_hour.quantile(0.9), color=colour, alpha=0.25, linewidth=0)
         axis.plot(place, by_hour.mean(), color=colour)
         axis.set(ylabel=t(f"data.{name}"), xlim=(0, 23), xticks=range(0, 24, 6))
         axis.set_ylim(bottom=0)
@@ -289,9 +321,7 @@ def hours(series: Series) -> Figure:
 
 def months(series: Series) -> Figure:
     """Energy of load and PV, mean price and carbon, month by month."""
-    fig, (energy, price, carbon) = plt.subplots(
-        3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1)
-    )
+    fig, (energy, price, carbon) = plt.subplots(3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1))
     period = HOURS.to_period("M")
     place = np.arange(12)
     colours = sns.color_palette()
@@ -352,9 +382,7 @@ def sessions(table: pd.DataFrame) -> Figure:
     last = axes.flat[5]
     for days, colour, line in zip((~rest, rest), colours, ("--", "-"), strict=False):
         last.plot(count.reshape(365, 24)[days].mean(axis=0), color=colour, linestyle=line)
-    last.set(
-        xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6)
-    )
+    last.set(xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6))
     handles = [
         Patch(facecolor=colours[0], alpha=0.45, label=t("data.working")),
         Patch(facecolor="none", edgecolor=colours[1], linewidth=1.4, label=t("data.rest")),
@@ -363,9 +391,7 @@ def sessions(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def agreement(
-    official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]
-) -> Figure:
+def agreement(official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]) -> Figure:
     """The generator beside the official files; each pair is (sessions, cycles)."""
     fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
     bins = {
@@ -388,9 +414,7 @@ def agreement(
             "cycle_energy": cycles["energy"],
         }
         style = (
-            {"color": "0.75"}
-            if which == "official"
-            else {"histtype": "step", "linewidth": 1.4, "color": colours[3]}
+            {"color": "0.75"} if which == "official" else {"histtype": "step", "linewidth": 1.4, "color": colours[3]}
         )
         for axis, (name, column) in zip(axes.flat, values.items(), strict=True):
             shown = column.dropna()
@@ -446,18 +470,14 @@ def split_calendar() -> Figure:
     )
     for row, column in np.argwhere(cells > 0):
         letter = labels.split(SPLITS[int(cells[row, column])])[0]
-        axis.text(column + 1, row + 0.5, letter, ha="center", va="center", fontsize=6.5, color="white")
+        ink = "black" if cells[row, column] == 1 else "white"
+        axis.text(column + 1, row + 0.5, letter, ha="center", va="center", fontsize=6.5, color=ink)
     axis.invert_yaxis()
-    axis.set_yticks(
-        np.arange(len(months_)) + 0.5, [f"{t(f'month.{m.month}')} {m.year}" for m in months_], fontsize=8
-    )
+    axis.set_yticks(np.arange(len(months_)) + 0.5, [f"{t(f'month.{m.month}')} {m.year}" for m in months_], fontsize=8)
     axis.set_xticks([1, 5, 10, 15, 20, 25, 30])
     axis.set(xlabel=t("data.day_of_month"))
     axis.grid(visible=False)
-    handles = [
-        Patch(facecolor=colour, label=labels.split(name))
-        for colour, name in zip(colours, SPLITS, strict=True)
-    ]
+    handles = [Patch(facecolor=colour, label=labels.split(name)) for colour, name in zip(colours, SPLITS, strict=True)]
     fig.legend(handles=handles, loc="outside upper center", ncols=3)
     sns.despine(ax=axis, left=True, bottom=True)
     return fig
@@ -483,9 +503,7 @@ def odd_homes(table: pd.DataFrame, series: Series) -> Figure:
     others = [name for name in series.load if name not in ODD_HOMES]
     shapes = series.load.groupby(HOUR).mean()
     for name, style, colour in zip(ODD_HOMES, ("-", "--"), (colours[3], colours[4]), strict=True):
-        right.plot(
-            shapes[name], style, color=colour, label=f"{t('data.home')} {name.removeprefix('Building_')}"
-        )
+        right.plot(shapes[name], style, color=colour, label=f"{t('data.home')} {name.removeprefix('Building_')}")
     right.plot(shapes[others].median(axis=1), ":", color="0.2", label=t("data.others"))
     right.set(xlabel=t("data.hour"), ylabel=t("data.load_shape"), xlim=(0, 23), xticks=range(0, 24, 6))
     right.set_ylim(0, right.get_ylim()[1] * 1.3)
@@ -502,3 +520,154 @@ def _beside(axis: Axes, x: float, y: float, text: str) -> None:
 
 def _joined(values: list[float]) -> str:
     return " + ".join(f"{value:g}" for value in values) or "–"
+
+
+# ------------------------------------------------------------------- captions, and what is drawn
+
+
+def captions(edition: str, table: pd.DataFrame, series: Series, stays: pd.DataFrame) -> dict[str, str]:
+    """The captions of this module's figures by name, in the language in use, with the numbers of the data.
+
+    Args:
+        edition: of the data.
+        table: as `homes` gives it.
+        series: as `read` gives it.
+        stays: as ``sessions.read_sessions`` gives them.
+    """
+    number = labels.number
+    cars = [part for cell in table.loc[table["car_kwh"] != "–", "car_kwh"] for part in cell.split(" + ")]
+    by_hour = hours_data(series).set_index("hour")
+    month = months_data(series).set_index("month")
+    least, most, dear = month["load"].idxmin(), month["load"].idxmax(), month["price"].idxmax()
+    complete, trips = stays[stays["complete"]], stays[stays["trip"] > 0]
+    days = splits_data().groupby("split")["days"].sum()
+    sun = table.set_index("home")["sun"]
+    odd = [name.removeprefix("Building_") for name in ODD_HOMES]
+    where = {"edition": labels.t(f"edition.{edition}")}
+    return {
+        "data_resources": t(
+            "data.figure_resources",
+            homes=len(table),
+            load=number(table["load_mwh"].sum(), 1),
+            pv=number(table["pv_mwh"].sum(), 1),
+            battery=number(table["battery_kwh"].sum(), 1),
+            cars=number(sum(map(float, cars)), 0),
+            with_cars=int((table["car_kwh"] != "–").sum()),
+            **where,
+        ),
+        "data_hours": t(
+            "data.figure_hours",
+            load=number(by_hour["load"].max(), 1),
+            load_hour=by_hour["load"].idxmax(),
+            pv=number(by_hour["pv"].max(), 1),
+            pv_hour=by_hour["pv"].idxmax(),
+            cheap=by_hour["price"].idxmin(),
+            dear=by_hour["price"].idxmax(),
+            clean=by_hour["carbon"].idxmin(),
+            dirty=by_hour["carbon"].idxmax(),
+            **where,
+        ),
+        "data_months": t(
+            "data.figure_months",
+            least=_month(least),
+            low=number(month.loc[least, "load"], 1),
+            most=_month(most),
+            high=number(month.loc[most, "load"], 1),
+            dear=_month(dear),
+            price=number(month.loc[dear, "price"], 3),
+            **where,
+        ),
+        "data_sessions": t(
+            "data.figure_sessions",
+            sessions=number(len(stays), 0),
+            stay=number((complete["departure"] - complete["arrival"]).mean(), 1),
+            arrival=number(100 * trips["arrival_soc"].mean(), 0),
+            required=number(100 * complete["required_soc"].mean(), 0),
+            **where,
+        ),
+        "data_splits": t("data.figure_splits", **{name: int(days[name]) for name in SPLITS}),
+        "data_odd_homes": t(
+            "data.figure_odd_homes",
+            first=number(sun[odd[0]], 2),
+            second=number(sun[odd[1]], 2),
+            others=number(sun.drop(odd).median(), 2),
+            **where,
+        ),
+    }
+
+
+def agreement_caption(official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]) -> str:
+    """The caption of `agreement`."""
+    counts = {"official": len(official[0]), "generated": len(generated[0])}
+    numbers = {name: labels.number(count, 0) for name, count in counts.items()}
+    for name, (stays, _) in (("official", official), ("generated", generated)):
+        complete = stays[stays["complete"]]
+        numbers[f"stay_{name}"] = labels.number((complete["departure"] - complete["arrival"]).mean(), 1)
+    return t("data.figure_fit", **numbers)
+
+
+def hours_data(series: Series) -> pd.DataFrame:
+    """What `hours` draws: by hour, the mean and the 10 and 90 % quantiles of load and pv (kW), price and carbon."""
+    columns = {
+        "load": series.load.sum(axis=1),
+        "pv": series.pv.sum(axis=1),
+        "price": series.price,
+        "carbon": series.carbon,
+    }
+    found: dict[str, pd.Series] = {}
+    for name, values in columns.items():
+        by_hour = values.groupby(HOUR)
+        found |= {name: by_hour.mean(), f"{name}_10": by_hour.quantile(0.1), f"{name}_90": by_hour.quantile(0.9)}
+    return pd.DataFrame(found).rename_axis("hour").reset_index()
+
+
+def months_data(series: Series) -> pd.DataFrame:
+    """What `months` draws: load and pv (MWh), mean price (EUR/kWh) and carbon (kg/kWh) of each month."""
+    period = HOURS.to_period("M")
+    columns = {
+        "load": series.load.sum(axis=1).groupby(period).sum() / 1000,
+        "pv": series.pv.sum(axis=1).groupby(period).sum() / 1000,
+        "price": series.price.groupby(period).mean(),
+        "carbon": series.carbon.groupby(period).mean(),
+    }
+    frame = pd.DataFrame(columns).rename_axis("month").reset_index()
+    return frame.assign(month=frame["month"].astype(str))
+
+
+def sessions_data(table: pd.DataFrame) -> pd.DataFrame:
+    """What `sessions` draws, as medians and means by kind of day: what, kind, sessions, mean, median."""
+    trips, complete = table[table["trip"] > 0], table[table["complete"]]
+    left = [kind_of_day(int(day)) for day in (trips["arrival"] - trips["trip"]) // 24]
+    leaves = [kind_of_day(int(row) // 24) for row in complete["departure"]]
+    panels = (
+        ("departure_hour", complete["departure"] % 24, leaves),
+        ("arrival_hour", trips["arrival"] % 24, left),
+        ("stay_hours", complete["departure"] - complete["arrival"], leaves),
+        ("arrival_soc", trips["arrival_soc"], left),
+        ("required_soc", complete["required_soc"], leaves),
+    )
+    lines = [
+        values.astype(float)
+        .groupby(np.array(kinds))
+        .agg(sessions="count", mean="mean", median="median")
+        .rename_axis("kind")
+        .reset_index()
+        .assign(what=name)
+        for name, values, kinds in panels
+    ]
+    return pd.concat(lines, ignore_index=True)[["what", "kind", "sessions", "mean", "median"]].round(4)
+
+
+def splits_data() -> pd.DataFrame:
+    """What `split_calendar` draws: month, split, first and last day of the month, days."""
+    days = pd.DataFrame(
+        {"day": pd.date_range(pd.Timestamp(FIRST_DAY), periods=365, freq="D"), "split": split_of_rows()[::24]}
+    )
+    days["month"] = days["day"].dt.to_period("M").astype(str)
+    runs = days.groupby(["month", "split"], sort=False)["day"]
+    frame = runs.agg(first="min", last="max", days="count").reset_index()
+    return frame.assign(first=frame["first"].dt.day, last=frame["last"].dt.day)
+
+
+def _month(period: str) -> str:
+    return t(f"month.{int(period.split('-')[1])}")

@@ -2,8 +2,9 @@
 
 ``labels.use("es")`` once, then ``labels.t("axis.hour")``: no other file contains a word for the reader.
 Keys are grouped by a prefix: ``kpi.``, ``controller.``, ``variant.``, ``gap.``, ``split.``, ``engine.``, ``axis.``,
-``legend.``, ``table.``, ``family.`` and ``caption.``. Numbers follow the language too (``number``): Spanish
-writes a decimal comma and a thin space between thousands, English a point and a comma.
+``legend.``, ``table.``, ``family.`` and ``caption.``; those of the claims stand in ``words``. Numbers follow the
+language too (``number``): Spanish writes a decimal comma and a thin space between thousands, English a point and a
+comma.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from matplotlib.ticker import Formatter
+
+from thesis_lib.analysis import words
 
 LANGUAGES = ("es", "en")
 FIRST_DAY = dt.date(2024, 8, 1)  # row 0 of the data
@@ -51,6 +54,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "controller.charge_on_arrival": ("Carga al llegar", "Charge on arrival"),
     "controller.business_as_usual": ("Práctica habitual (BAU)", "Business as usual (BAU)"),
     "controller.rule": ("Regla de reparto", "Spread rule"),
+    "controller.tuned_rule": ("Regla ajustada", "Tuned rule"),
     "controller.random": ("Aleatorio", "Random"),
     "controller.independent_td3": ("TD3 independiente", "Independent TD3"),
     "controller.independent_sac": ("SAC independiente", "Independent SAC"),
@@ -62,6 +66,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "controller.cooperative_maddpg": ("MADDPG cooperativo", "Cooperative MADDPG"),
     "variant.broadcast": ("difusión", "broadcast"),
     "variant.none": ("local", "local"),
+    "variant.broadcast_full": ("carga plena", "full charge"),
+    "variant.bound": ("cota", "bound"),
+    "variant.replay": ("repetido", "replayed"),
     "variant.attention": ("atención", "attention"),
     "variant.mean_field": ("campo medio", "mean field"),
     # variants of the ablations
@@ -150,6 +157,11 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.carbon_short": ("Carbono", "Carbon"),
     "axis.change": ("cambio frente a BAU", "change against BAU"),
     "axis.difference": ("Compuesto: diferencia con «{reference}»", "Composite: difference to “{reference}”"),
+    "axis.by_seed": ("Por semillas", "By seed"),
+    "axis.by_week": ("Por semanas", "By week"),
+    "axis.step_up": ("Subida de una hora a otra", "Step up from hour to hour"),
+    "axis.step_down": ("Bajada de una hora a otra", "Step down from hour to hour"),
+    "axis.hours_above": ("Horas por encima", "Hours above it"),
     "axis.homes": ("Viviendas", "Homes"),
     "axis.seconds_per_update": ("Tiempo por actualización", "Time per update"),
     "axis.memory": ("Memoria máxima", "Peak memory"),
@@ -205,6 +217,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.battery": ("Batería (kWh)", "Battery (kWh)"),
     "table.chargers": ("Cargadores", "Chargers"),
     "table.appliances": ("Electrodomésticos", "Appliances"),
+    "table.training_minutes": ("Entrenamiento (min CPU)", "Training (CPU min)"),
+    "table.year_minutes": ("Un año (min CPU)", "A year (CPU min)"),
+    "table.difference_weeks": ("Por semanas", "By weeks"),
     "table.iqm": ("IQM", "IQM"),
     "table.difference": ("Diferencia", "Difference"),
     "table.p_holm": ("p (Holm)", "p (Holm)"),
@@ -376,14 +391,16 @@ TEXT: dict[str, tuple[str, str]] = {
             "del 95{space}% "
             "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los "
             "ciclos servidos; "
-            "los que no lo cumplen van aparte, al final."
+            "los que no lo cumplen van aparte, al final. Quien conoce el futuro (MPC perfecto, óptimo) es cota, no "
+            "competidor. Tiempos: de un entrenamiento, y de un año en {engine}, simulador incluido."
         ),
         (
             "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over "
             "seeds where "
             "there is more than one. Service: departures met ≥ {gate} and every cycle served; those "
             "that fail "
-            "are listed apart, last."
+            "are listed apart, last. Who knows the future (MPC, perfect; optimum) is a bound, no competitor. Times: of "
+            "one training, and of a year in {engine}, its simulator included."
         ),
     ),
     "caption.relative": (
@@ -412,6 +429,32 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.forest_line": (
         "{variant}: {difference} (p de Holm {p})",
         "{variant}: {difference} (Holm's p {p})",
+    ),
+    "caption.paired": (
+        (
+            "{ours} menos cada controlador: diferencia de compuesto por semillas ({seeds}) y por semanas de prueba "
+            "({weeks}), cada punto una, con su media y su intervalo t del 95{space}%; {split}, {engine}, edición "
+            "{edition}. Por debajo de cero gana {ours}. Por semillas: {differences}.{failing}"
+        ),
+        (
+            "{ours} minus each controller: difference in composite by seed ({seeds}) and by test week ({weeks}), a "
+            "point each, with mean and 95% t interval; {split}, {engine}, {edition} edition. Below zero, {ours} is "
+            "better. By seed: {differences}.{failing}"
+        ),
+    ),
+    "caption.ramping": (
+        (
+            "Rampas: parte de las horas en que el consumo neto del distrito sube, o baja, más de lo que marca el eje. "
+            "Subida media (las bajadas cuentan cero) y la que se supera una hora de cada cien: {steps}."
+        ),
+        (
+            "Ramping: share of the hours in which the district's net consumption steps up, or down, by more than the "
+            "axis says. Mean step up (downward ones count zero) and the one exceeded in one hour of a hundred: {steps}."
+        ),
+    ),
+    "caption.step": (
+        "{controller} {mean} y {rare}{space}kWh/h",
+        "{controller} {mean} and {rare}{space}kWh/h",
     ),
     "caption.dagger": (
         " † Por debajo del servicio exigido: {variants}.",
@@ -468,6 +511,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "The same controller in the fast model and in CityLearn ({split}).",
     ),
 }
+TEXT |= words.TEXT
 
 
 def use(language: str) -> None:
@@ -614,6 +658,49 @@ def unit(name: str) -> str:
 def axis(key: str, unit_text: str) -> str:
     """An axis label with its unit in brackets; ``unit_text`` is printed through ``unit``."""
     return f"{t(key)} ({unit(unit_text)})"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "€": r"\texteuro{}",
+    "₂": r"\textsubscript{2}",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "σ": r"$\sigma$",
+    "µ": r"$\mu$",
+    "«": r"\guillemotleft{}",
+    "»": r"\guillemotright{}",
+    "“": "``",
+    "”": "''",
+    "→": r"$\to$",
+    "†": r"\textdagger{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    SPACE: r"\,",
+}
+
+
+def latex(text: object) -> str:
+    """A cell, heading or caption escaped for LaTeX, with the signs that are used here."""
+    return "".join(_LATEX.get(letter, letter) for letter in str(text))
+
+
+def difference(value: float, half: float, digits: int = 3) -> str:
+    """A signed difference with its half width, where it has one."""
+    text = number(value, digits, sign=True)
+    return text if math.isnan(half) else f"{text} ± {number(half, digits)}"
 
 
 def kpi(name: str) -> str:

@@ -7,11 +7,12 @@ engine). A table never mixes editions, splits or engines: ``select`` refuses to.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ ORDER = [
     "charge_on_arrival",
     BAU,
     "rule",
+    "tuned_rule",
     "random",
     "independent_td3",
     "independent_sac",
@@ -42,6 +44,8 @@ ORDER = [
     "mpc_perfect",
     "optimum",
 ]
+VARIANTS = ["default", "broadcast", "none", "broadcast_full", "bound", "replay"]
+FORESIGHT = ("mpc_perfect", "optimum")  # they know the future: bounds, no competitors
 COMPOSITE = "composite_vs_bau"
 TERMS = list(WEIGHTS)  # the five of the composite
 SERVICE = ["ev_departures_met", "appliance_cycles_served"]
@@ -74,8 +78,9 @@ def select(
 def keys(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """The (controller, variant) pairs of a frame in the order of the thesis."""
     rank = {name: place for place, name in enumerate(ORDER)}
+    form = {name: place for place, name in enumerate(VARIANTS)}
     pairs = frame[KEY].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(pairs, key=lambda pair: (rank.get(pair[0], len(ORDER)), pair[0]))
+    return sorted(pairs, key=lambda p: (rank.get(p[0], len(ORDER)), p[0], form.get(p[1], len(VARIANTS))))
 
 
 def relative(rows: pd.DataFrame) -> pd.DataFrame:
@@ -111,10 +116,17 @@ def gate(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of one edition, split and engine.
 
     Returns:
-        Indexed by (controller, variant): ev_departures_met, appliance_cycles_served, passes (bool).
+        Indexed by (controller, variant): ev_departures_met, appliance_cycles_served, passes (bool). A bound that
+        states no service, because it was computed under it, passes.
+
+    Raises:
+        KeyError: another controller states no service.
     """
     verdict = evaluation.gate(rows).set_index(KEY)[[*SERVICE, "passes"]]
-    return verdict.loc[keys(rows)]
+    for pair in keys(rows):
+        if pair[0] in FORESIGHT and pair not in verdict.index:
+            verdict.loc[pair, [*SERVICE, "passes"]] = [np.nan, np.nan, True]
+    return verdict.astype({"passes": bool}).loc[keys(rows)]
 
 
 def controllers(
@@ -156,6 +168,53 @@ def controllers(
     return frame.sort_values("gate", ascending=False, kind="stable", ignore_index=True)
 
 
+def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame:
+    """What each controller costs to compute, from the records of its runs: CPU minutes, means over its seeds.
+
+    Returns:
+        Indexed by (controller, variant): training_minutes (of one seed; NaN where nothing is trained) and
+        year_minutes (to roll the year in ``engine``, the engine's own work included; NaN if it was not rolled there).
+    """
+    lines = []
+    for file in sorted((paths.results(profile) / "runs" / edition).glob("*/*/seed_*/run.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        stages = record["stages"]
+        line: dict[str, Any] = {"controller": record["controller"], "variant": record["variant"]}
+        for column, stage in (("training_minutes", "training"), ("year_minutes", f"evaluation_{engine}")):
+            line[column] = stages[stage]["cpu_s"] / 60 if stage in stages else np.nan
+        lines.append(line)
+    columns = [*KEY, "training_minutes", "year_minutes"]
+    return pd.DataFrame(lines, columns=columns).groupby(KEY, sort=False).mean()
+
+
+def main(kpis: pd.DataFrame, profile: str, *, split: str, engine: str, edition: str) -> pd.DataFrame:
+    """The thesis' main table: `controllers` with both service shares and what each costs to compute.
+
+    Args:
+        kpis: the long table.
+        profile: whose records are read for the cost.
+        split, engine, edition: of the rows.
+
+    Returns:
+        As `controllers`, and columns of `costs`. A bound stands in the same table: of any engine, since nobody acts.
+    """
+    rows = with_bound(kpis, split=split, engine=engine, edition=edition)
+    names = (COMPOSITE, *TERMS, *SERVICE)
+    table = controllers(rows, split=split, engine=engine, edition=edition, names=names)
+    spent = costs(profile, edition, engine)
+    return table.join(spent, on=KEY).dropna(axis="columns", how="all")
+
+
+def with_bound(kpis: pd.DataFrame, *, split: str, engine: str, edition: str) -> pd.DataFrame:
+    """Rows of one split, engine and edition, and those of a bound that was computed in another engine only."""
+    rows = select(kpis, split=split, engine=engine, edition=edition)
+    there = set(map(tuple, rows[KEY].drop_duplicates().to_numpy()))
+    elsewhere = kpis[(kpis["split"] == split) & (kpis["edition"] == edition) & (kpis["controller"] == "optimum")]
+    bound = elsewhere[(elsewhere["variant"] == "bound") & (("optimum", "bound") not in there)]
+    first = bound[bound["engine"] == bound["engine"].iloc[0]] if len(bound) else bound
+    return pd.concat([rows, first.assign(engine=engine)], ignore_index=True)
+
+
 def engines(
     kpis: pd.DataFrame,
     *,
@@ -182,38 +241,6 @@ def engines(
     return table.assign(_a=place, _b=kind).sort_values(["_a", "_b"]).drop(columns=["_a", "_b"]).reset_index(drop=True)
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "−": r"$-$",
-    "–": "--",
-    "€": r"\texteuro{}",
-    "₂": r"$_2$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "σ": r"$\sigma$",
-    "µ": r"$\mu$",
-    "«": r"\guillemotleft{}",
-    "»": r"\guillemotright{}",
-    "“": "``",
-    "”": "''",
-    "→": r"$\to$",
-    "†": r"\textdagger{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    labels.SPACE: r"\,",
-}
-
-
 _FIT = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"  # needs graphicx
 
 
@@ -221,11 +248,6 @@ def _stacked(heading_text: str) -> str:
     """A heading with its unit in brackets below it."""
     name, bracket, unit = heading_text.partition(" (")
     return rf"\shortstack[r]{{{name}\\({unit}}}" if bracket else name
-
-
-def latex(text: object) -> str:
-    """A cell, heading or caption escaped for LaTeX, with the signs that labels uses."""
-    return "".join(_LATEX.get(letter, letter) for letter in str(text))
 
 
 def heading(column: str) -> str:
@@ -264,6 +286,10 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.controller(name, variant) for name, variant in zip(values, variants, strict=True)]
         elif column == "variant":
             cells = [labels.variant(name) for name in values]
+        elif column == "base":
+            cells = [labels.controller(name) for name in values]
+        elif column == "unit":
+            cells = [labels.unit(name) for name in values]
         elif column in ("kpi", "split", "group"):
             cells = [labels.t(f"{column}.{name}") for name in values]
         elif column == "gate":
@@ -295,12 +321,23 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label: str = "") -> Path:
-    """Write ``results/<profile>/tables/<name>.csv`` as it is and ``<name>.tex`` as ``printed`` shows it.
+Words: TypeAlias = str | Callable[[], str]  # a text, or what gives it in the language in use
+
+
+def save(frame: pd.DataFrame, name: str, profile: str, caption: Words = "", label: str = "") -> Path:
+    """Write ``results/<profile>/tables/<name>.csv`` as it is and ``<language>/<name>.tex`` as ``printed`` shows it.
 
     The index is not written: put what must be read into a column. In the .tex a rule separates the rows
-    that fail the service gate (column ``gate``), and wide tables shrink to the text width. Both files are
-    written whole or not at all.
+    that fail the service gate (column ``gate``), and wide tables shrink to the text width. Every file is written
+    whole or not at all.
+
+    Args:
+        frame: the table.
+        name: file name without suffix.
+        profile: whose folder.
+        caption: a function of no arguments gives it in every language; a text is of the language in use, and the
+            .tex is then written in that language alone.
+        label: for LaTeX; ``tab:<name>`` if not given.
 
     Returns:
         The path of the CSV.
@@ -309,16 +346,25 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
         OSError: the folder cannot be written.
     """
     folder = paths.tables(profile)
-    shown = printed(frame).map(latex)
+    for language in (labels.language(),) if isinstance(caption, str) and caption else labels.LANGUAGES:
+        with labels.using(language):
+            tex = _tex(frame, caption if isinstance(caption, str) else caption(), label or f"tab:{name}")
+            write_text_atomic(folder / language / f"{name}.tex", tex)
+    return write_csv_atomic(folder / f"{name}.csv", frame)
+
+
+def _tex(frame: pd.DataFrame, caption: str, label: str) -> str:
+    """The table for LaTeX, in the language in use."""
+    shown = printed(frame).map(labels.latex)
     numeric = {heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])} - {
         heading("gate")
     }
     column_format = "".join("r" if column in numeric else "l" for column in shown.columns)
-    shown.columns = pd.Index([_stacked(latex(column)) for column in shown.columns])
+    shown.columns = pd.Index([_stacked(labels.latex(column)) for column in shown.columns])
     tex = shown.style.hide(axis="index").to_latex(
         hrules=True,
-        caption=latex(caption) or None,
-        label=label or f"tab:{name}",
+        caption=labels.latex(caption) or None,
+        label=label,
         position="htbp",
         position_float="centering",
         column_format=column_format,
@@ -331,17 +377,17 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: str = "", label:
         body = lines.index(r"\midrule") + 1
         first = body + int(np.flatnonzero(~frame["gate"].to_numpy(dtype=bool))[0])
         tex = "\n".join([*lines[:first], r"\midrule", *lines[first:]]) + "\n"
-    write_text_atomic(folder / f"{name}.tex", tex)
-    return write_csv_atomic(folder / f"{name}.csv", frame)
+    return tex
 
 
-def publish(frame: pd.DataFrame, name: str, profile: str | None, text: str = "", label: str = "") -> None:
+def publish(frame: pd.DataFrame, name: str, profile: str | None, text: Words = "", label: str = "") -> None:
     """Save a table (unless ``profile`` is None) and show it in a notebook, with its caption, as it is printed."""
     if profile is not None:
         save(frame, name, profile, text, label)
     display(printed(frame).style.hide(axis="index"))
-    if text:
-        display(Markdown(f"*{text}*"))
+    words = text if isinstance(text, str) else text()
+    if words:
+        display(Markdown(f"*{words}*"))
 
 
 def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = "official") -> str:

@@ -1,0 +1,230 @@
+# %% [markdown]
+# # 04 · Against MARLISA, and against whoever does best
+#
+# **What is asked.** Does Cooperative MADDPG beat the learner that this thesis took as its model, MARLISA
+# (Vázquez-Canteli, Henze and Nagy, BuildSys 2020), and every other serious alternative, on the same homes, the same
+# weeks, the same service required, and by more than the luck of a seed?
+#
+# MARLISA is a multi-agent method: every building has an agent of its own, and they coordinate by passing on what they
+# expect to consume. Where its rows are not there yet, the first cells say so, and the best comparator there is takes
+# its place under its own name.
+
+# %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "make_missing": true}}
+profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
+edition = "auto"  # official | offline | auto (official if it can be had)
+language = ""  # of figures and tables: es | en; empty: as the profile says
+comparator = "marlisa"  # whom we are compared with in detail; the best there is if it has no rows
+hours = 0  # of the evaluation, from row 0; 0: the whole year
+make_missing = False  # train one seed here (and roll business as usual), for trials; the pipeline does it side by side
+
+# %%
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from thesis_lib import paths
+from thesis_lib.analysis import comparison, evaluation, evidence, figures, labels, learner, page, tables
+from thesis_lib.community import dataset, splits
+from thesis_lib.community.model import Community
+from thesis_lib.config import load_config
+from thesis_lib.provenance import ensure_writable
+
+config = load_config(profile)
+labels.use(language or config.language)
+page.use_style()
+torch.set_num_threads(config.threads)
+data = dataset.find(edition)
+ensure_writable(paths.results(profile))
+print(f"profile {profile}, {data.edition} edition")
+if hours:
+    display(Markdown(f"**A trial of {hours} hours: what follows shows that everything runs, and is no result.**"))
+
+# %% [markdown]
+# ## Who is there
+
+# %%
+if make_missing:
+    learner.learn(config, next(iter(config.variants)), config.seeds[0], data, end=hours or None)
+found = evidence.Rows.read(profile, data.edition, tuple(config.engines))
+kpis, where = found.kpis, found.where
+engine, split = found.engine, found.split
+if kpis.empty:
+    raise evaluation.EvaluationError(f"results/{profile} holds no finished run: evaluate a controller first.")
+rows = tables.select(kpis, **where)
+passes = tables.gate(rows)["passes"]
+ours = comparison.ours(rows)
+rival = comparison.comparator(kpis, comparator, **where)
+others = [pair for pair in tables.keys(rows) if pair != ours]
+counts = rows[rows["kpi"] == tables.COMPOSITE].groupby(tables.KEY)["seed"].nunique()
+told = []
+with labels.using("en"):
+    if ours is None:
+        told.append("**No rows of Cooperative MADDPG yet**: run notebook 02; what follows shows the others alone.")
+    else:
+        told.append(f"Ours is {labels.controller(*ours)}, with {counts[ours]} of {len(config.seeds)} seeds.")
+        if ours != comparison.OURS:
+            told.append(f"The headline, {labels.controller(*comparison.OURS)}, has no rows yet.")
+    absent = comparison.missing(rows)
+    if absent:
+        told.append(f"**No rows yet** of {', '.join(labels.controller(name) for name in absent)}.")
+    if rival is None:
+        told.append("There is nobody to compare with in detail.")
+    elif rival[0] == comparator:
+        told.append(f"The comparator is {labels.controller(*rival)}, with {counts[rival]} seed(s).")
+    else:
+        told.append(
+            f"In place of {labels.controller(comparator)}, the detailed comparison is with "
+            f"**{labels.controller(*rival)}**, the lowest composite among those that serve and do not know the future."
+        )
+display(Markdown(" ".join(told)))
+
+# %% [markdown]
+# ## How they learn
+#
+# Composite on the validation weeks against time and updates. The budget is the same for every learner; a curve that
+# still falls at its end says that this budget, not the method, was the limit.
+
+# %%
+logs = []
+for pair in tables.keys(rows):
+    for file in sorted(paths.run(profile, data.edition, *pair, 0).parent.glob("seed_*/training.csv")):
+        if (file.parent / "run.json").is_file():
+            log = pd.read_csv(file)
+            logs.append(log.assign(controller=pair[0], variant=pair[1]))
+if logs:
+    curves = pd.concat(logs, ignore_index=True)
+    validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
+    rule = validation[validation["controller"] == "rule"]["value"]
+    lines = {"rule": float(rule.iloc[0])} if len(rule) else {}
+    figures.publish("learning_curves", curves, lines, profile=profile, save_as="comparison_learning")
+else:
+    display(Markdown("**No learner has left its log yet.**"))
+
+# %% [markdown]
+# ## What each reaches
+#
+# Means with their t interval over seeds, the interquartile mean (IQM) with its bootstrap interval. Below that, who
+# fails the gate: at least 99 % of the feasible departures, every appliance cycle.
+
+# %%
+figures.publish("kpi_bars", kpis, profile=profile, save_as="comparison_kpis", **where)
+
+# %% [markdown]
+# ## One against another
+#
+# A difference is ours minus theirs on the composite, so below zero we are better. Learners are paired by seed;
+# a controller without seeds has one value, and every seed of ours is compared with it. The same difference
+# over the twelve test weeks asks whether another week, rather than another training, would tell the same. Holm's
+# correction makes the p values count for the whole table. The probability of improvement is that of a seed of ours
+# being below a seed of theirs.
+
+# %%
+weeks = comparison.weekly(profile, tables.keys(rows), engine=engine, edition=data.edition)
+if ours and others:
+    compared = comparison.compare(kpis, ours, others, weeks if len(weeks) else None, **where)
+
+    def words():
+        """The caption of both tables, in the language in use."""
+        parts = {"split": f"weeks.{split}", "engine": f"engine.{engine}", "edition": f"edition.{data.edition}"}
+        return labels.t("caption.compare", ours=labels.controller(*ours), **{k: labels.t(v) for k, v in parts.items()})
+
+    tables.publish(comparison.printed(compared), "comparison", profile, words)
+    by_seed, by_week = comparison.differences(kpis, ours, others, weeks, **where)
+    figures.publish("paired_differences", by_seed, by_week, compared, profile=profile, ours=ours, **where)
+    display(Markdown("\n".join(f"- {text}" for text in comparison.sentences(compared, ours))))
+
+# %% [markdown]
+# ## Term by term against the comparator
+#
+# The composite hides which of its terms moved. All six are one family of tests.
+
+# %%
+if ours and rival:
+    terms = comparison.compare(kpis, ours, [rival], names=(tables.COMPOSITE, *tables.TERMS), **where)
+    kept = comparison.printed(terms).drop(columns=["difference_weeks", "p_weeks"])  # weeks: of the composite only
+    tables.publish(kept, "comparison_terms", profile, words)
+    display(Markdown("\n".join(f"- {text}" for text in comparison.sentences(terms, ours))))
+
+# %% [markdown]
+# ## A mean day and the hard week
+#
+# Ours, the comparator, MADDPG as published and the better of the independent learners, where they have rows, with
+# business as usual behind them.
+
+# %%
+shown = [(tables.BAU, "default")]
+composite = rows[rows["kpi"] == tables.COMPOSITE].groupby(tables.KEY)["value"].mean()
+alone = [pair for pair in others if pair[0] in ("independent_td3", "independent_sac")]
+alone = sorted(alone, key=lambda pair: composite[pair])[:1]
+for pair in (rival, ours, *alone, *(pair for pair in others if pair[0] == "maddpg")):
+    if pair is not None and pair not in shown:
+        shown.append(pair)
+env = dataset.load(data)
+env.reset()
+community = Community.from_citylearn(env, dtype=torch.float64)
+context = tables.context(community)
+hourly = evaluation.read_hourly(profile, data.edition, engine)
+hourly = hourly[[pair in shown for pair in zip(hourly["controller"], hourly["variant"], strict=True)]]
+end_row = int(hourly["row"].max()) + 1
+blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
+inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
+figures.publish("mean_day", inside, context, profile=profile, save_as="comparison_mean_day")
+
+# %%
+figures.publish("hard_week", inside, context, blocks, profile=profile, save_as="comparison_hard_week")
+
+# %% [markdown]
+# ## Winners and losers
+#
+# A district can gain while a home loses. Flows of each home are kept for seed 0 only, so this is one seed, on the
+# test weeks, without any trade among homes.
+
+# %%
+costs = []
+for pair in shown:
+    if (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
+        run = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
+        inside_rows = [row for start, stop in blocks for row in range(start, stop)]
+        costs.append(tables.home_costs(run, community.home_names, *pair, inside_rows))
+homes = pd.concat(costs, ignore_index=True) if costs else pd.DataFrame(columns=tables.KEY)
+if len(tables.keys(homes)) > 1:
+    figures.publish("home_heatmap", homes, "cost", profile=profile, save_as="comparison_homes")
+    change = figures.home_changes(homes)
+    tables.publish(
+        change.T.rename_axis("home")
+        .reset_index()
+        .set_axis(["home", *("/".join(pair) for pair in change.index)], axis="columns"),
+        "comparison_homes",
+        profile,
+    )
+    with labels.using("en"):
+        texts = [
+            f"under {labels.controller(*pair)} {(line < 0).sum()} of {line.notna().sum()} homes pay less than under "
+            f"BAU, the best {line.min():+.0f} %, the worst {line.max():+.0f} %"
+            for pair, line in change.iterrows()
+        ]
+    display(Markdown("Who gains: " + "; ".join(texts) + "."))
+else:
+    display(Markdown("**No flows of each home yet** but those of business as usual: they are of seed 0."))
+
+# %% [markdown]
+# ## What follows
+
+# %%
+with labels.using("en"):
+    if ours and rival:
+        line = compared[(compared["controller"] == rival[0]) & (compared["variant"] == rival[1])].iloc[0].to_dict()
+        change = labels.difference(line["difference"], line["difference_half"])
+        service = "both serve" if passes[ours] and passes[rival] else "but not both serve"
+        text = (
+            f"On the {labels.t(f'weeks.{split}')}, {labels.controller(*ours)} minus {labels.controller(*rival)} is "
+            f"{change} of BAU's composite, {comparison.verdict(line)}; {service}."
+        )
+        rivals = compared[compared["gate"] & ~compared["controller"].isin(tables.FORESIGHT)]
+        worse = rivals[rivals["difference"] > 0]
+        ahead = [labels.controller(*pair) for pair in worse[tables.KEY].itertuples(index=False)]
+        text += " Of those that serve and do not know the future, "
+        text += f"{', '.join(ahead)} stand(s) ahead of us." if ahead else "nobody is ahead of us."
+    else:
+        text = "Nothing can be concluded yet: see above who has no rows."
+display(Markdown(text))

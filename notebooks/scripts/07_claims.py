@@ -1,0 +1,153 @@
+# %% [markdown]
+# # 07 · The claims, tested
+#
+# **What is asked.** An earlier guide to this community stated fifteen things as results. None had been measured. Here
+# each is a hypothesis with a test whose criterion was fixed before its rows were there, and gets the verdict that the
+# rows give it:
+#
+# | verdict | when |
+# | --- | --- |
+# | confirmed | the whole 95 % interval, or every part of the claim, meets the criterion |
+# | refuted | the whole interval misses it, or one part does |
+# | undecided | the interval holds both, or one seed alone is there |
+# | not testable here | these data cannot say |
+# | not yet measured | no rows yet; the text says whose |
+#
+# No verdict is typed: they are computed in `thesis_lib/analysis/claims.py`.
+
+# %% tags=["parameters"] nbmake={"mock": {"profile": "test", "ablations": "test"}}
+profile = "thesis"  # configs/<profile>.yaml; results go to a folder of this name
+edition = "auto"  # official | offline | auto (official if it can be had)
+language = ""  # of tables: es | en; empty: as the profile says
+ablations = "ablations"  # the profile whose rows answer the questions about variants
+
+# %%
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+
+from thesis_lib import paths
+from thesis_lib.analysis import claims, evaluation, evidence, labels, page, tables
+from thesis_lib.community import dataset, splits
+from thesis_lib.community.kpis import Service
+from thesis_lib.community.model import Community
+from thesis_lib.config import load_config
+from thesis_lib.provenance import ensure_writable
+
+config = load_config(profile)
+labels.use(language or config.language)
+page.use_style()
+data = dataset.find(edition)
+ensure_writable(paths.results(profile))
+env = dataset.load(data)
+env.reset()
+service, community = Service.from_citylearn(env), Community.from_citylearn(env)
+thesis = evidence.Rows.read(profile, data.edition)
+known = claims.Evidence(
+    thesis=thesis,
+    ablations=evidence.Rows.read(ablations, data.edition, ("model", "citylearn")),
+    data=data,
+    community=community,
+    settings_alone=config.train | {"coordination": "none"},
+    seeds=len(config.seeds),
+)
+ours = thesis.ours()
+print(f"profile {profile}, {data.edition} edition, {thesis.split} rows of {thesis.engine}")
+print(f"{len(thesis.kpis)} rows of {profile}, {len(known.ablations.kpis)} rows of {ablations}")
+
+# %% [markdown]
+# ## Fifteen verdicts
+
+# %%
+findings = claims.save(known, profile)
+shown = claims.printed(findings)
+display(HTML(shown.to_html(index=False, border=0)))
+
+# %%
+counts = pd.Series([found.verdict for found in findings.values()]).value_counts()
+with labels.using("en"):
+    texts = [f"{counts[name]} {labels.t(f'verdict.{name}')}" for name in claims.VERDICTS if name in counts]
+display(Markdown(f"Of {len(findings)} claims: {', '.join(texts)}."))
+
+# %% [markdown]
+# ## What it comes to in a year
+#
+# Energy bought, money and CO₂ of the whole district, against charging on arrival and against business as usual. The
+# whole year includes the weeks trained on; the savings of the test weeks, scaled to a year, do not. The last column is
+# all there is: nobody saves more than the reference uses.
+
+# %%
+if ours is None:
+    display(Markdown("**No rows of Cooperative MADDPG yet**, so no impact can be stated."))
+else:
+    impact = evidence.impact(thesis, ours)
+
+    def words():
+        """The caption, in the language in use."""
+        return labels.t(
+            "caption.impact",
+            ours=labels.controller(*ours),
+            seeds=len(thesis.values(ours)),
+            engine=labels.t(f"engine.{thesis.engine}"),
+            edition=labels.t(f"edition.{data.edition}"),
+        )
+
+    if len(impact):
+        tables.publish(impact, "impact", profile, words)
+    absent = [base for base in (evidence.NO_CONTROL[0], tables.BAU) if base not in set(impact["base"])]
+    if absent:
+        display(Markdown(f"**No rows yet** of {', '.join(absent)}."))
+
+# %% [markdown]
+# ## The thesis' indicators
+#
+# Peak, its hour, the load factor; how clean the cars' energy is; CO₂ avoided; how full the cars leave. Thermal
+# comfort is not among them: the data have no thermal demand.
+
+# %%
+if thesis.selected().empty:
+    display(Markdown("**No rows yet**: run notebook 03 of this profile."))
+else:
+    hourly = evaluation.read_hourly(profile, data.edition, thesis.engine)
+    end = int(hourly["row"].max()) + 1
+    inside = [row for start, stop in splits.blocks("test") for row in range(start, min(stop, end))]
+    inside = pd.Series(inside if thesis.split == "test" else range(end), dtype=int).to_numpy()
+    runs = {
+        pair: tables.replay(flows, community)
+        for pair in tables.keys(thesis.selected())
+        if (flows := thesis.flows(pair)) is not None
+    }
+    found = evidence.indicators(thesis, hourly, runs, service, inside)
+
+    def words():
+        """The caption, in the language in use."""
+        return labels.t(
+            "caption.indicators",
+            split=labels.t(f"weeks.{thesis.split}"),
+            engine=labels.t(f"engine.{thesis.engine}"),
+            edition=labels.t(f"edition.{data.edition}"),
+        )
+
+    tables.publish(found, "indicators", profile, words)
+
+# %%
+if not thesis.selected().empty and ours is not None:
+    line = found.set_index(tables.KEY).loc[ours]
+    with labels.using("en"):
+        parts = [
+            f"{labels.controller(*ours)} lowers the mean daily peak by {line['peak_reduction']:.1%} against business "
+            f"as usual and moves the highest hour of the mean day by {line['hour_shift']:+.0f} h",
+            f"the load factor is {line['load_factor']:.3f}",
+            f"{line['co2_avoided']:,.0f} kg CO₂ are avoided on these weeks",
+        ]
+        if pd.notna(line["clean_charging"]):
+            parts.append(f"{line['clean_charging']:.0%} of the cars' energy is drawn in the cleaner half of the hours")
+        else:
+            parts.append("how clean the cars' energy is waits for the flows of seed 0")
+    display(Markdown("; ".join(parts) + "."))
+
+# %% [markdown]
+# ## What follows
+#
+# `results/<profile>/tables/claims.csv` has each verdict with its figure, interval and the runs and commits it came
+# from. `make thesis` and `make ablations` fill what is not yet measured; this notebook then says something else,
+# without a word of it being changed.

@@ -1,0 +1,90 @@
+"""The READMEs say what the rows say, whoever they put ahead."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_comparison import OURS, lines
+
+from thesis_lib import paths
+from thesis_lib.analysis import evaluation, labels, readme
+from thesis_lib.provenance import write_csv_atomic
+
+
+@pytest.fixture(autouse=True)
+def english():
+    labels.use("en")
+    yield
+    labels.use("en")
+
+
+def rows(level: float = 0.7, seeds: int = 10, met: float = 0.997, rival: float = 0.8) -> pd.DataFrame:
+    found = lines(("business_as_usual", "default"), 0, 1.0) + lines(("rule", "default"), 0, rival)
+    found += lines(("optimum", "bound"), 0, 0.5)
+    for seed in range(seeds):
+        found += lines(OURS, seed, level + seed / 1000, met)
+    return pd.DataFrame(found, columns=evaluation.COLUMNS)
+
+
+def test_the_readmes_hold_what_the_rows_of_the_thesis_say() -> None:
+    """Fails when README.md or README.es.md and results/thesis/kpis.csv differ: run ``make readme``."""
+    for file, text in readme.rendered("thesis").items():
+        assert file.read_text(encoding="utf-8") == text, f"{file.name}: run `make readme`"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in readme.FILES.values():
+        text = f"# Title\n\n{readme.BEGIN}\nold\n{readme.END}\n\nRest.\n"
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    shutil.copytree(paths.configs(), tmp_path / "configs")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_a_changed_row_makes_the_check_fail(root: Path, capsys: pytest.CaptureFixture) -> None:
+    file = paths.results("thesis") / "kpis.csv"
+    write_csv_atomic(file, rows())
+    assert readme.main([]) == 0 and readme.main(["--check"]) == 0
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# Title\n") and text.endswith("\nRest.\n") and "0.705 ± 0.002" in text and "old" not in text
+    assert "0,705 ± 0,002" in (root / "README.es.md").read_text(encoding="utf-8")
+    write_csv_atomic(file, rows(level=0.7205))
+    assert readme.main(["--check"]) == 1
+    assert "not what the rows say" in capsys.readouterr().err
+    assert readme.main([]) == 0 and "0.725" in (root / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_first_paragraph_says_who_is_ahead() -> None:
+    first = readme.block(rows(), "thesis", 10).split("\n\n")[0]
+    assert "has the lowest composite" in first and "Spread rule (0.800)" in first and "Provisional" not in first
+    assert "Optimum" not in first.split("No rows yet")[0]  # the bound is no competitor
+    behind = readme.block(rows(rival=0.6), "thesis", 10).split("\n\n")[0]
+    assert "is not the best" in behind and "Spread rule (0.600)" in behind and "lowest" not in behind
+    fails = readme.block(rows(met=0.98), "thesis", 10).split("\n\n")[0]
+    assert "fails the service gate" in fails and "lowest" not in fails
+    assert "Provisional figures: 3 of 10 seeds" in readme.block(rows(seeds=3), "thesis", 10)
+    assert "MARLISA" in first.split("No rows yet")[1]
+
+
+def test_without_rows_there_is_no_figure() -> None:
+    for kpis in (None, rows().query("controller == 'rule'")):
+        text = readme.block(kpis, "thesis", 10)
+        assert "No figures yet" in text and not any(letter.isdigit() for letter in text)
+
+
+def test_the_table_marks_bounds_and_who_fails() -> None:
+    table = readme.block(pd.concat([rows(), rows(met=0.5).assign(variant="none").query("seed > 3")]), "thesis", 10)
+    lines_ = [line for line in table.splitlines() if line.startswith("| ")]
+    assert "‡" in next(line for line in lines_ if "Optimum" in line)
+    assert "†" in lines_[-1] and "local" in lines_[-1]
+
+
+@pytest.mark.parametrize("text", ["no markers", f"{readme.END}\n{readme.BEGIN}", f"{readme.BEGIN}\n" * 2 + readme.END])
+def test_a_readme_without_its_markers_is_told_in_one_line(text: str) -> None:
+    with pytest.raises(readme.ReadmeError) as told:
+        readme.written(text, "inner")
+    assert "put them back" in str(told.value) and "\n" not in str(told.value)

@@ -1,0 +1,74 @@
+"""docs/thesis.tex takes the figures that the notebooks draw, and compiles where LaTeX is installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from thesis_lib import paths
+from thesis_lib.analysis import labels, page, tables
+
+SOURCE = paths.ROOT / "docs" / "thesis.tex"
+DOZEN = {
+    *("data_resources", "data_hours", "data_sessions", "data_splits", "learning_curves", "kpi_bars"),
+    *("paired_differences", "load_duration", "mean_day", "ramping", "departure_margins", "price_response"),
+    *("home_heatmap", "ablation_front"),
+}
+
+
+def test_the_dozen_is_in_the_thesis_and_drawn_by_a_notebook() -> None:
+    text = SOURCE.read_text(encoding="utf-8")
+    asked = set(re.findall(r"^\\(?:thesis|ablation)figure\{(\w+)\}", text, flags=re.MULTILINE))
+    assert asked >= DOZEN
+    scripts = "".join(file.read_text(encoding="utf-8") for file in paths.scripts().glob("*.py"))
+    for name in asked:
+        assert f'"{name}"' in scripts, f"no notebook draws {name}"
+    for name in re.findall(r"^\\thesistable\{(\w+)\}", text, flags=re.MULTILINE):
+        assert f'"{name}"' in scripts or name == "claims", f"no notebook writes {name}"  # claims.save writes claims
+    assert not re.search(r"\d\.\d{2}", re.sub(r"%.*", "", text)), "a number in the skeleton"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One figure and one table of the thesis, with every sign that captions use."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    page.use_style()
+    signs = "1 ± 2 € − 3 % of «a» “b” → c † _ & # ≥ ≤ σ µ kg CO₂ < 4 > 5 {x} $y$ ~ ^ – 6" + labels.SPACE + "kW"
+    page.publish(lambda: plt.figure(figsize=(page.TEXT_WIDTH, 1)), lambda: signs, "kpi_bars", "thesis")
+    tables.save(pd.DataFrame({"controller": ["rule"], "cost": [1.5]}), "main", "thesis", lambda: signs)
+    yield tmp_path
+    labels.use("en")
+    plt.close("all")
+
+
+def test_a_figure_lies_in_both_languages_with_caption_and_data(root: Path) -> None:
+    for language in labels.LANGUAGES:
+        folder = paths.figures("thesis") / language
+        assert {file.name for file in folder.iterdir()} == {f"kpi_bars.{kind}" for kind in ("pdf", "png", "tex", "txt")}
+        tex = (folder / "kpi_bars.tex").read_text(encoding="utf-8")
+        assert r"\includegraphics[width=\textwidth]{kpi_bars.pdf}" in tex and r"\label{fig:kpi_bars}" in tex
+        assert all(ord(letter) < 0x2000 for letter in tex), "a sign that plain LaTeX cannot set"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+@pytest.mark.parametrize("language", labels.LANGUAGES)
+def test_the_thesis_compiles_with_what_is_there(root: Path, language: str) -> None:
+    docs = root / "docs"
+    docs.mkdir()
+    shutil.copy(SOURCE, docs)
+    asked = rf"\def\lang{{{language}}}\input{{thesis.tex}}"
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-jobname=out", asked]
+    told = subprocess.run(command, cwd=docs, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout[-2000:]
+    log = (docs / "out.log").read_text(encoding="latin-1")
+    assert "kpi_bars.pdf" in log and "main.tex" in log and "learning_curves.tex" not in log

@@ -1,0 +1,202 @@
+"""The headline in README.md and README.es.md, written from ``results/thesis/kpis.csv`` between two markers.
+
+    python -m thesis_lib.analysis.readme           write both
+    python -m thesis_lib.analysis.readme --check   say whether they hold what the rows say
+
+No number in the block is typed: the first paragraph says who is ahead, whoever that is, and a test fails when the block
+and the rows differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from thesis_lib import paths
+from thesis_lib.analysis import comparison, evaluation, labels, tables
+from thesis_lib.analysis.evaluation import EvaluationError
+from thesis_lib.config import ConfigError, load_config
+from thesis_lib.provenance import write_text_atomic
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+FILES = {"en": "README.md", "es": "README.es.md"}
+WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
+COLUMNS = (tables.COMPOSITE, *tables.TERMS)
+FIGURE = "kpi_bars"
+
+
+class ReadmeError(ValueError):
+    """A README without its markers; its text is one line that says what to do."""
+
+
+def block(kpis: pd.DataFrame | None, profile: str, seeds: int) -> str:
+    """What stands between the markers, in the language in use.
+
+    Args:
+        kpis: the long table; None if the thesis' run has not written it yet.
+        profile: whose figure is shown, where it has been drawn.
+        seeds: that the headline should have.
+
+    Returns:
+        Markdown: who is ahead, the figure, the table. Without rows of ours or of business as usual, one sentence.
+    """
+    rows = pd.DataFrame(columns=evaluation.COLUMNS) if kpis is None else kpis
+    wanted = [rows[column] == value for column, value in WHERE.items()]
+    rows = rows[wanted[0] & wanted[1] & wanted[2]]
+    if kpis is None or comparison.ours(rows) is None or tables.BAU not in set(rows["controller"]):
+        return labels.t("readme.nothing", command=f"make {profile}")
+    bounded = tables.with_bound(kpis, **WHERE)
+    parts = [_headline(rows, seeds), _picture(profile), _table(bounded), labels.t("readme.notes", gate=_gate())]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _headline(rows: pd.DataFrame, seeds: int) -> str:
+    """Who is ahead among those that serve and do not know the future, and by how much; then our own figures."""
+    own = comparison.ours(rows)
+    assert own is not None  # `block` has asked
+    passes = tables.gate(rows)["passes"]
+    values = {pair: comparison.by_seed(rows, pair) for pair in tables.keys(rows)}
+    able = [pair for pair in values if passes[pair] and pair[0] not in tables.FORESIGHT]
+    ahead = sorted(
+        (pair for pair in able if pair != own and values[pair].mean() < values[own].mean()),
+        key=lambda pair: values[pair].mean(),
+    )
+    numbers = {
+        "ours": labels.controller(*own),
+        "value": _value(values[own]),
+        "there": len(values[own]),
+        "seeds": seeds,
+        "rest": labels.percent(1 - values[own].mean(), 1),
+    }
+    texts = []
+    if not passes[own]:
+        texts.append(labels.t("readme.fails", gate=_gate(), **numbers))
+    elif ahead:
+        names = [f"{labels.controller(*pair)} ({_value(values[pair])})" for pair in ahead]
+        texts.append(labels.t("readme.behind", names=labels.listing(names), **numbers))
+    else:
+        others = [pair for pair in able if pair[0] != own[0]]
+        second = min(others, key=lambda pair: values[pair].mean())
+        difference = comparison.against(values[own], values[second], second[0] in comparison.LEARNERS)
+        told = labels.difference(difference.mean(), tables.half_width(difference)) if len(difference) else "–"
+        name = f"{labels.controller(*second)} ({_value(values[second])})"
+        texts.append(labels.t("readme.ahead", second=name, difference=told, **numbers))
+    terms = tables.relative(rows)
+    shares = [
+        f"{labels.kpi(term).lower()} {labels.percent(comparison.by_seed(terms, own, term).mean() - 1, 1, sign=True)}"
+        for term in tables.TERMS
+    ]
+    met = comparison.by_seed(rows, own, "ev_departures_met").min()
+    texts.append(labels.t("readme.terms", terms="; ".join(shares), met=labels.percent(met, 1)))
+    if len(values[own]) < seeds or own != comparison.OURS:
+        texts.append(labels.t("readme.so_far", headline=labels.controller(*comparison.OURS), **numbers))
+    absent = comparison.missing(rows)
+    if absent:
+        texts.append(labels.t("readme.absent", names=labels.listing([labels.controller(name) for name in absent])))
+    return " ".join(texts)
+
+
+def _picture(profile: str) -> str:
+    """The headline figure with its caption as the alternative text, where it has been drawn in this language."""
+    file = paths.figures(profile) / labels.language() / f"{FIGURE}.png"
+    if not file.is_file():
+        return ""
+    words = file.with_suffix(".txt").read_text(encoding="utf-8").strip()
+    return f"![{words}]({file.relative_to(paths.ROOT).as_posix()})"
+
+
+def _table(rows: pd.DataFrame) -> str:
+    """The main table over business as usual; those that fail the gate last, bounds marked."""
+    passes, over = tables.gate(rows)["passes"], tables.relative(rows)
+    pairs = sorted(tables.keys(rows), key=lambda pair: not passes[pair])
+    head = [labels.t("table.controller"), labels.t("table.seeds"), *(labels.kpi(name) for name in COLUMNS)]
+    lines = [[*head, labels.t("kpi.ev_departures_met")], ["---", *["---:"] * (len(head))]]
+    for pair in pairs:
+        name = labels.controller(*pair) + ("" if passes[pair] else " †")
+        name += " ‡" if pair[0] in tables.FORESIGHT else ""
+        cells = [_value(comparison.by_seed(over, pair, kpi)) for kpi in COLUMNS]
+        met = comparison.by_seed(rows, pair, "ev_departures_met")
+        seeds = len(comparison.by_seed(over, pair))
+        lines.append([name, str(seeds), *cells, labels.number(met.min(), 3) if len(met) else "–"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _value(values: pd.Series) -> str:
+    return labels.interval(values.mean(), tables.half_width(values), 3) if len(values) else "–"
+
+
+def _gate() -> str:
+    return labels.number(evaluation.GATE, 2)
+
+
+def read(profile: str) -> pd.DataFrame | None:
+    """The long table of a profile, or None if it has not been written.
+
+    Raises:
+        EvaluationError: it has other columns than it should.
+    """
+    file = paths.results(profile) / "kpis.csv"
+    return evaluation.read_rows(file) if file.is_file() else None
+
+
+def written(text: str, inner: str, name: str = "README.md") -> str:
+    """A README's text with the block put between its markers.
+
+    Raises:
+        ReadmeError: not exactly one of each marker, in this order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ReadmeError(f"{name} needs one line '{BEGIN}' and below it one line '{END}': put them back.")
+    return f"{text[: text.index(BEGIN)]}{BEGIN}\n{inner}\n{text[text.index(END) :]}"
+
+
+def rendered(profile: str = "thesis") -> dict[Path, str]:
+    """Both READMEs as the rows want them: file -> text.
+
+    Raises:
+        ReadmeError, EvaluationError, ConfigError: as ``written``, ``read`` and ``load_config``.
+        OSError: a README cannot be read.
+    """
+    kpis, seeds = read(profile), len(load_config(profile).seeds)
+    texts = {}
+    for language, name in FILES.items():
+        with labels.using(language):
+            file = paths.ROOT / name
+            texts[file] = written(file.read_text(encoding="utf-8"), block(kpis, profile, seeds), name)
+    return texts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: write the headline of both READMEs from the rows of the thesis, or check it.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+
+    Returns:
+        0; 1 after a one-line error on stderr, or if a README does not hold what the rows say.
+    """
+    parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.readme", description=main.__doc__)
+    parser.add_argument("--profile", default="thesis", help="whose rows (default: thesis)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if something would change")
+    given = parser.parse_args(arguments)
+    try:
+        texts = rendered(given.profile)
+        stale = [file for file, text in texts.items() if file.read_text(encoding="utf-8") != text]
+        if given.check and stale:
+            names = ", ".join(file.name for file in stale)
+            raise ReadmeError(f"{names}: not what the rows say; run python -m thesis_lib.analysis.readme")
+        for file in stale:
+            write_text_atomic(file, texts[file])
+            print(f"written: {file.name}")
+    except (ReadmeError, EvaluationError, ConfigError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

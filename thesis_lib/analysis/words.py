@@ -1,0 +1,343 @@
+"""The words of notebook 07: the claims of an earlier guide, what was found about them, impact and indicators.
+
+Part of ``labels.TEXT``, apart because they are many; key: (Spanish, English).
+"""
+
+from __future__ import annotations
+
+TEXT: dict[str, tuple[str, str]] = {
+    # the claims of an earlier guide: what was said, what is tested, how
+    "claims.number": ("N.º", "No."),
+    "claims.said": ("Se dijo", "It was said"),
+    "claims.tested": ("Se contrasta", "Tested"),
+    "claims.measured": ("Medido", "Measured"),
+    "claims.verdict": ("Veredicto", "Verdict"),
+    "claims.source": ("Procedencia", "Source"),
+    "claims.continued": ("Continúa en la página siguiente", "Continued on next page"),
+    "claims.caption": (
+        "Las afirmaciones de una guía anterior, contrastadas con lo medido aquí (intervalos t del 95{space}% entre "
+        "semillas).",
+        "The claims of an earlier guide, tested against what was measured here (95% t intervals over seeds).",
+    ),
+    "verdict.confirmed": ("confirmada", "confirmed"),
+    "verdict.refuted": ("refutada", "refuted"),
+    "verdict.undecided": ("indecisa", "undecided"),
+    "verdict.not_testable": ("no contrastable aquí", "not testable here"),
+    "verdict.not_measured": ("sin medir aún", "not yet measured"),
+    "claim.1.said": (
+        "MADDPG ahorra del 30 al 40{space}% de la demanda frente a no controlar.",
+        "MADDPG saves 30-40% of demand against no control.",
+    ),
+    "claim.1.hypothesis": (
+        "Compra a la red al menos un 30{space}% menos de energía que cargando al llegar.",
+        "It buys at least 30% less energy from the grid than charging on arrival.",
+    ),
+    "claim.1.test": (
+        "Semanas de prueba, por semillas; también frente a la práctica habitual.",
+        "Test weeks, by seed; against business as usual too.",
+    ),
+    "claim.2.said": (
+        "MARLISA ahorra del 15 al 25{space}%; MADDPG la supera en 10 a 15 puntos.",
+        "MARLISA saves 15-25%; MADDPG beats it by 10-15 points.",
+    ),
+    "claim.2.hypothesis": (
+        "El ahorro de MARLISA está entre el 15 y el 25{space}%, y MADDPG ahorra al menos 10 puntos más.",
+        "MARLISA's saving lies within 15-25%, and MADDPG saves at least 10 points more.",
+    ),
+    "claim.2.test": (
+        "Mismos datos y presupuesto, diferencia pareada por semillas.",
+        "Same data, same budget, paired difference by seed.",
+    ),
+    "claim.3.said": (
+        "MARLISA es de un solo agente (Denysiuk et al. 2023, «Intelligent Shared Autonomy»).",
+        "MARLISA is single-agent (Denysiuk et al. 2023, “Intelligent Shared Autonomy”).",
+    ),
+    "claim.3.hypothesis": ("La publicación dice un solo agente.", "The publication says one agent."),
+    "claim.3.test": ("Contraste con la publicación.", "Checked against the publication."),
+    "claim.4.said": ("17 edificios comerciales.", "17 commercial buildings."),
+    "claim.4.hypothesis": (
+        "Los edificios del conjunto de datos son comerciales.",
+        "The buildings of the data set are commercial.",
+    ),
+    "claim.4.test": (
+        "Recuento y consumo en los datos; uso, según su documentación.",
+        "Count and load in the data; use as its documentation says.",
+    ),
+    "claim.5.said": (
+        "Climatización −30{space}%, agua caliente −20{space}%.",
+        "HVAC −30%, hot water −20%.",
+    ),
+    "claim.5.hypothesis": (
+        "La demanda térmica baja con el control.",
+        "Thermal demand falls under control.",
+    ),
+    "claim.5.test": (
+        "Demanda térmica de los datos y clases de acciones.",
+        "Thermal demand in the data and kinds of actions.",
+    ),
+    "claim.6.said": ("V2G aporta una ventaja.", "V2G brings an advantage."),
+    "claim.6.hypothesis": (
+        "Sin V2G el compuesto es mayor, con el mismo servicio.",
+        "Without V2G the composite is higher, at equal service.",
+    ),
+    "claim.6.test": (
+        "Ablación con y sin V2G, pareada por semillas, con el desgaste de las baterías.",
+        "Ablation with and without V2G, paired by seed, with battery wear.",
+    ),
+    "claim.7.said": (
+        "Baterías al 25{space}% de C en vez de al 15{space}%, autoconsumo solar total (+15{space}%).",
+        "Batteries at 25% instead of 15% C-rate, full solar self-consumption (+15%).",
+    ),
+    "claim.7.hypothesis": (
+        "C medio ≥ 25{space}% (BAU ≤ 15{space}%), autoconsumo ≥ 99{space}% y 15 puntos más que BAU.",
+        "Mean C-rate ≥ 25% (BAU ≤ 15%), self-consumption ≥ 99% and 15 points above BAU.",
+    ),
+    "claim.7.test": (
+        "Horas en que la batería trabaja, semilla 0; autoconsumo por semillas en semanas de prueba.",
+        "Hours in which the battery works, seed 0; self-consumption by seed on test weeks.",
+    ),
+    "claim.8.said": (
+        "Ahorra al año 262.800–350.400 kWh, 26–35 mil dólares y 131–175 t de CO₂.",
+        "Saves 262,800-350,400 kWh, 26-35 k$ and 131-175 t of CO₂ a year.",
+    ),
+    "claim.8.hypothesis": (
+        "El ahorro anual alcanza el mínimo de cada intervalo (el precio de los datos está en euros).",
+        "A year's savings reach the low end of each range (the data's price is in euros).",
+    ),
+    "claim.8.test": (
+        "Año entero, por semillas, acotado por todo lo que consume la referencia.",
+        "Whole year, by seed, bounded by all that the reference uses.",
+    ),
+    "claim.9.said": (
+        "La recompensa de equipo enseña a cooperar.",
+        "The team reward teaches cooperation.",
+    ),
+    "claim.9.hypothesis": (
+        "La recompensa depende de las acciones, y una individual da un compuesto mayor.",
+        "The reward depends on the actions, and an individual one gives a higher composite.",
+    ),
+    "claim.9.test": (
+        "Dos acciones en la misma hora; ablación pareada por semillas.",
+        "Two actions in the same hour; ablation paired by seed.",
+    ),
+    "claim.10.said": (
+        "MADDPG cooperativo se entrenó 50 episodios.",
+        "Cooperative MADDPG was trained for 50 episodes.",
+    ),
+    "claim.10.hypothesis": (
+        "Entrenar mejora la política: el compuesto de validación baja.",
+        "Training improves the policy: the validation composite falls.",
+    ),
+    "claim.10.test": (
+        "De la primera a la última validación, por semillas; una prueba exige que cada actor se mueva.",
+        "First to last validation, by seed; a test asks that every actor moves.",
+    ),
+    "claim.11.said": ("Ejecución descentralizada.", "Decentralised execution."),
+    "claim.11.hypothesis": (
+        "La acción de una vivienda no cambia con lo que observan las demás (variante local).",
+        "A home's action does not change with what others observe (local variant).",
+    ),
+    "claim.11.test": (
+        "Se perturba todo lo ajeno; y lo que cuesta no comunicarse, por semillas.",
+        "Everything of the others is moved; and what silence costs, by seed.",
+    ),
+    "claim.12.said": ("La atención o el campo medio ayudan.", "Attention or mean field help."),
+    "claim.12.hypothesis": (
+        "Ambas bajan el compuesto frente a la variante local, con servicio.",
+        "Both lower the composite against the local variant, with service.",
+    ),
+    "claim.12.test": ("Ablación pareada por semillas, Holm.", "Ablation paired by seed, Holm."),
+    "claim.13.said": ("50–80 ms y 12–20 peticiones por segundo.", "50-80 ms and 12-20 requests per second."),
+    "claim.13.hypothesis": (
+        "La mediana de una petición y el caudal están en esos intervalos.",
+        "A request's median and the throughput lie in these ranges.",
+    ),
+    "claim.13.test": ("Pruebas de carga del servicio.", "The service's benchmark."),
+    "claim.14.said": (
+        "Los pesos 0,25 / 0,25 / 0,20 / 0,15 / 0,15.",
+        "The weights 0.25 / 0.25 / 0.20 / 0.15 / 0.15.",
+    ),
+    "claim.14.hypothesis": (
+        "Entrenar con otros pesos no da un compuesto menor.",
+        "Training with other weights gives no lower composite.",
+    ),
+    "claim.14.test": (
+        "Siete juegos de pesos, pareados por semillas, Holm.",
+        "Seven sets of weights, paired by seed, Holm.",
+    ),
+    "claim.15.said": ("Escalable, transferible, robusto.", "Scalable, transferable, robust."),
+    "claim.15.hypothesis": (
+        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y medidores defectuosos sigue bajo BAU y "
+        "sirve.",
+        "A home takes no more time among a thousand; with unseen homes and bad meters it stays below BAU and serves.",
+    ),
+    "claim.15.test": (
+        "Ablaciones por semillas. Precios desplazados no se contrastan.",
+        "Ablations by seed. Shifted prices are not tested.",
+    ),
+    "found.absent": ("Aún no hay filas de {what}.", "No rows of {what} yet."),
+    "found.percent": ("{value}{space}%", "{value}%"),
+    "found.against": ("Menos que {base}: {parts}.", "Less than {base}: {parts}."),
+    "found.seeds": ("{there} de {wanted} semillas", "{there} of {wanted} seeds"),
+    "found.savings": ("{ours}, {seeds}. {texts}", "{ours}, {seeds}. {texts}"),
+    "found.marlisa": (
+        "MARLISA importa un {own} menos que {base}; MADDPG, {points} más de ahorro; compuesto {composite} ({seeds} "
+        "semillas en común).",
+        "MARLISA imports {own} less than {base}; MADDPG saves {points} more; composite {composite} ({seeds} seeds in "
+        "common).",
+    ),
+    "found.citation": (
+        "Es multiagente: un agente por edificio, que se coordinan. {here} (aquí, {homes} viviendas).",
+        "It is multi-agent: one agent per building, and they coordinate. {here} (here, {homes} homes).",
+    ),
+    "found.marlisa_here": ("Se ejecuta así en esta comparación", "It runs so in this comparison"),
+    "found.marlisa_not_here": ("Aún sin filas en esta comparación", "No rows in this comparison yet"),
+    "found.homes": (
+        "{homes} viviendas unifamiliares según su documentación, de {load}{space}MWh de consumo medio al año.",
+        "{homes} homes, single-family as their documentation says, of {load}{space}MWh of mean load a year.",
+    ),
+    "found.thermal": (
+        "La demanda térmica de los datos es {demand}{space}kWh; se controlan: {kinds}.",
+        "The data's thermal demand is {demand}{space}kWh; what is controlled: {kinds}.",
+    ),
+    "found.v2g": (
+        "Sin V2G, compuesto {gain}; ciclos de batería {cycles_with} con y {cycles_without} sin; los coches devuelven "
+        "{back}{space}kWh (semilla 0). {service}",
+        "Without V2G, composite {gain}; battery cycles {cycles_with} with and {cycles_without} without; cars give back "
+        "{back}{space}kWh (seed 0). {service}",
+    ),
+    "found.both_serve": ("Ambas sirven.", "Both serve."),
+    "found.not_both_serve": (
+        "No ambas cumplen el servicio: no se comparan.",
+        "Not both pass the service gate: no comparison.",
+    ),
+    "found.battery": (
+        "Autoconsumo {level}, {more} puntos frente a BAU. {rates}",
+        "Self-consumption {level}, {more} points against BAU. {rates}",
+    ),
+    "found.c_rate": (
+        "C de {controller}: media {mean}, mediana {median} (cuartiles {low} y {high}).",
+        "C-rate of {controller}: mean {mean}, median {median} (quartiles {low} and {high}).",
+    ),
+    "found.year": (
+        "Frente a {base}, al año: {parts} ({seeds}).",
+        "Against {base}, a year: {parts} ({seeds}).",
+    ),
+    "found.of_all": ("{saved} de {all}{space}{unit}", "{saved} of {all}{space}{unit}"),
+    "found.reward": (
+        "La misma hora da {idle} en reposo y {full} a plena potencia.",
+        "The same hour gives {idle} when idle and {full} at full power.",
+    ),
+    "found.individual": (
+        "Con recompensa individual, compuesto {difference}.",
+        "With individual rewards, composite {difference}.",
+    ),
+    "found.training": (
+        "{updates} actualizaciones, {seeds}: compuesto de validación de {first} a {last}, baja {fall}.",
+        "{updates} updates, {seeds}: validation composite from {first} to {last}, a fall of {fall}.",
+    ),
+    "found.alone": ("El mayor cambio de una acción es {moved}.", "The largest change of an action is {moved}."),
+    "found.price": ("Sin difusión, compuesto {price}.", "Without broadcast, composite {price}."),
+    "found.no_price": (
+        "Lo que cuesta no comunicarse no está medido aún.",
+        "What silence costs is not measured yet.",
+    ),
+    "found.attention": ("Frente a la local, compuesto: {parts}.", "Against the local one, composite: {parts}."),
+    "found.service_benchmark": ("pruebas de carga del servicio", "the service's benchmark"),
+    "found.latency": (
+        "Mediana de una petición {latency}{space}ms a 500 por segundo; hasta {rate} por segundo.",
+        "Median of a request {latency}{space}ms at 500 a second; up to {rate} a second.",
+    ),
+    "found.weights": ("Sobre BAU, según los pesos: {parts}. {better}", "Over BAU, by weights: {parts}. {better}"),
+    "found.better_weights": ("Mejores que los de la tesis: {names}.", "Better than the thesis' own: {names}."),
+    "found.no_better_weights": (
+        "Ninguno mejora los de la tesis (Holm).",
+        "None is better than the thesis' own (Holm).",
+    ),
+    "found.scale": (
+        "una vivienda y hora: {now}{space}µs entre las de los datos, {each}{space}µs entre {homes}",
+        "one home and hour: {now}{space}µs among the data's own, {each}{space}µs among {homes}",
+    ),
+    "found.composite": ("{variant}: compuesto {value}", "{variant}: composite {value}"),
+    "found.robust": (
+        "{parts} (compuesto sobre BAU: menos de 1 gana; † no sirve).",
+        "{parts} (composite over BAU: below 1 is better; † does not serve).",
+    ),
+    # impact and indicators
+    "table.base": ("Frente a", "Against"),
+    "table.saved": ("Ahorro en el año", "Saved in the year"),
+    "table.saved_test": ("Ahorro, semanas de prueba a escala de un año", "Saved, test weeks scaled to a year"),
+    "table.ceiling": ("Todo lo de la referencia", "All of the reference's"),
+    "table.peak_reduction": ("Reducción del pico", "Peak reduction"),
+    "table.peak_hour": ("Hora del pico (h)", "Peak hour (h)"),
+    "table.hour_shift": ("Desplazamiento (h)", "Shift (h)"),
+    "table.load_factor": ("Factor de carga", "Load factor"),
+    "table.clean_charging": ("Carga limpia", "Clean charging"),
+    "table.charging_carbon": ("Carbono de la carga (kg/kWh)", "Carbon of charging (kg/kWh)"),
+    "table.co2_avoided": ("CO₂ evitado (kg)", "CO₂ avoided (kg)"),
+    "table.charge_satisfaction": ("Satisfacción de carga", "Charge satisfaction"),
+    "caption.impact": (
+        "Lo que {ours} ahorra en un año ({seeds} semillas, {engine}, edición {edition}): en el año entero, semanas de "
+        "entrenamiento incluidas, y lo ahorrado en las de prueba a escala de un año; no puede ahorrarse más que todo "
+        "lo de la referencia.",
+        "What {ours} saves in a year ({seeds} seeds, {engine}, {edition} edition): in the whole year, training weeks "
+        "included, and what is saved on test weeks scaled to a year; no more can be saved than all of the reference's.",
+    ),
+    "caption.indicators": (
+        "Indicadores de la tesis, {split}, {engine}, edición {edition}. Carga limpia: parte de la energía de los "
+        "coches en horas con carbono no superior a su mediana; satisfacción: SOC al salir sobre el requerido, a lo "
+        "sumo 1; ambas y el carbono de la carga, semilla 0. El confort térmico no puede medirse con estos datos.",
+        "The thesis' indicators, {split}, {engine}, {edition} edition. Clean charging: share of the cars' energy in "
+        "hours whose carbon is at most its median; satisfaction: SOC at departure over the required one, at most 1; "
+        "both and the carbon of charging, seed 0. Thermal comfort cannot be measured on these data.",
+    ),
+    "caption.compare": (
+        "{ours} menos cada controlador, sobre BAU: diferencia pareada por semillas (intervalo t del 95{space}%) y por "
+        "semanas de prueba, p de Holm en la tabla, probabilidad de mejora; valor e IQM son del otro. {split}, "
+        "{engine}, edición {edition}.",
+        "{ours} minus each controller, over BAU: difference paired by seed (95% t interval) and by test week, Holm's p "
+        "within the table, probability of improvement; value and IQM are the other's. {split}, {engine}, {edition} "
+        "edition.",
+    ),
+    # the headline of the READMEs
+    "readme.nothing": (
+        "**Aún sin cifras.** Las escribe aquí `{command}` cuando ha terminado; ninguna se escribe a mano.",
+        "**No figures yet.** `{command}` writes them here when it is done; none is written by hand.",
+    ),
+    "readme.ahead": (
+        "**{ours} tiene el menor compuesto entre quienes dan servicio y no conocen el futuro: {value} del de la "
+        "práctica habitual, un {rest} menos**, en semanas que nadie usó para entrenar. El siguiente es {second}; "
+        "diferencia {difference}.",
+        "**{ours} has the lowest composite among those that serve and do not know the future: {value} of business as "
+        "usual's, {rest} less**, on weeks nobody trained on. Next is {second}; a difference of {difference}.",
+    ),
+    "readme.behind": (
+        "**{ours} no es el mejor: llega a {value} del compuesto de la práctica habitual (un {rest} menos), en semanas "
+        "que nadie usó para entrenar, y por delante queda {names}.**",
+        "**{ours} is not the best: it reaches {value} of business as usual's composite ({rest} less), on weeks nobody "
+        "trained on, and ahead of it is {names}.**",
+    ),
+    "readme.fails": (
+        "**{ours} no da el servicio exigido** (salidas atendidas ≥ {gate} y todos los ciclos, con cada semilla): su "
+        "compuesto de {value} no es un logro.",
+        "**{ours} fails the service gate** (departures met ≥ {gate} and every cycle served, with each seed): its "
+        "composite of {value} is no achievement.",
+    ),
+    "readme.terms": (
+        "Frente a la práctica habitual: {terms}; la peor semilla atiende el {met} de las salidas viables.",
+        "Against business as usual: {terms}; the worst seed meets {met} of the feasible departures.",
+    ),
+    "readme.so_far": (
+        "Cifras provisionales: {there} de {seeds} semillas de {ours}; el titular será {headline} con todas.",
+        "Provisional figures: {there} of {seeds} seeds of {ours}; the headline will be {headline} with all of them.",
+    ),
+    "readme.absent": ("Aún sin filas: {names}.", "No rows yet: {names}."),
+    "readme.notes": (
+        "Semanas de prueba, CityLearn, edición oficial; todo sobre la práctica habitual (menos es mejor), media ± "
+        "intervalo t del 95{space}% entre semillas; salidas atendidas, de la peor semilla. † no da el servicio exigido "
+        "(≥ {gate} y todos los ciclos). ‡ conoce el futuro: cota, no competidor.",
+        "Test weeks, CityLearn, official edition; all over business as usual (lower is better), mean ± 95% t interval "
+        "over seeds; departures met, of the worst seed. † fails the service gate (≥ {gate} and every cycle). ‡ knows "
+        "the future: a bound, no competitor.",
+    ),
+}
