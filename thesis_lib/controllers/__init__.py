@@ -1,4 +1,4 @@
-"""Who else decides: one protocol, one registry."""
+"""Who else decides: one protocol, one registry of what needs no training, one of what does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from thesis_lib.community.model import Community
-from thesis_lib.controllers import rules
+from thesis_lib.controllers import independent, marlisa, rules
 
 
 @runtime_checkable
@@ -34,4 +34,11 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "business_as_usual": rules.BusinessAsUsual,
     "rule": rules.SpreadCharging,
     "random": rules.Random,
+}
+
+# Name in every table -> what trains it, see `independent.train`; its settings are in the profile's section `learners`.
+LEARNERS: dict[str, type[independent.Run]] = {
+    "independent_td3": independent.TD3,
+    "independent_sac": independent.SAC,
+    "marlisa": marlisa.MARLISA,
 }
