@@ -118,14 +118,18 @@ class Compression(nn.Module):
 
     def compress(self, values: Tensor, home: slice = EVERY) -> Tensor:
         """(B, H, F + 2) of the homes to (B, H, P)."""
-        standard = (values - self.middle[home]) * self.scale[home]
-        return torch.bmm(standard.transpose(0, 1), self.components[home]).transpose(0, 1)
+        return torch.bmm(self.standard(values, home).transpose(0, 1), self.components[home]).transpose(0, 1)
+
+    def standard(self, values: Tensor, home: slice = EVERY) -> Tensor:
+        """Standardised; what never varied says nothing."""
+        return ((values - self.middle[home]) * self.scale[home]).clamp(-10, 10)
 
     def fit(self, values: Tensor) -> None:
         """Fit on (N, H, F + 2)."""
         self.middle.copy_(values.mean(0))
-        self.scale.copy_(1 / (values.std(0, correction=0) + 1e-5))
-        standard = ((values - self.middle) * self.scale).transpose(0, 1).double()
+        deviation = values.std(0, correction=0)
+        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 0.0))
+        standard = self.standard(values).transpose(0, 1).double()
         _, vectors = torch.linalg.eigh(standard.mT @ standard)  # ascending
         self.components.copy_(vectors.flip(2)[:, :, : self.components.shape[2]])
 
