@@ -211,10 +211,11 @@ class MARLISAPolicy(HomePolicy):
     def fit_regression(self, seen: Tensor, actions: Tensor, net: Tensor) -> None:
         """Learn what net consumption follows: seen (N, H, W + 2), actions (N, H, S), net (N, H) in kWh."""
         own = self.parts(seen)[1]
-        x = torch.cat([own, actions], 2).transpose(0, 1).double()
-        y = net.T.unsqueeze(2).double()
+        x = torch.cat([own, actions], 2).transpose(0, 1).double().cpu()
+        y = net.T.unsqueeze(2).double().cpu()
         middle, height = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-        weights = torch.linalg.lstsq(x - middle, y - height, driver="gelsd" if x.device.type == "cpu" else None)[0]
+        # Features that follow from others, such as price differences, do so but for float32: cut what is left of them.
+        weights = torch.linalg.lstsq(x - middle, y - height, rcond=1e-4, driver="gelsd")[0]
         self.by_feature.copy_(weights[:, : own.shape[2], 0])
         self.by_action.copy_(weights[:, own.shape[2] :, 0])
         self.constant.copy_((height - middle @ weights).flatten())
