@@ -18,6 +18,7 @@ from thesis_lib import paths
 from thesis_lib.analysis import evaluation, learner
 from thesis_lib.community import dataset
 from thesis_lib.config import ConfigError, load_config
+from thesis_lib.controllers import LEARNERS
 
 OVERRIDES = ("edition", "seeds")
 try:
@@ -60,6 +61,9 @@ def waits(controller, variant, seed):
         before = [reference(learner.homes_of(CONFIG, variant))]
         if (shared := learner.trained_as(CONFIG, variant)) != variant:
             before.append(rows(controller, shared, seed))
+    elif controller in LEARNERS:
+        recipe = learner.recipe(CONFIG, variant, int(seed), DATA, controller=controller)
+        before = [reference()]
     else:
         homes = 0 if variant == "default" else int(variant.removeprefix("homes_"))
         settings = evaluation.settings_of(controller, int(seed))
@@ -77,7 +81,8 @@ OF_LEARNER = rows(learner.CONTROLLER, "{variant}", "{seed}")
 RULES = [(name, "default", seed) for name in CONFIG.controllers for seed in (CONFIG.seeds if name == "random" else [0])]
 SIZES = sorted({learner.homes_of(CONFIG, variant) for variant in CONFIG.variants} - {0})
 TRAINED = [(learner.CONTROLLER, variant, seed) for variant in CONFIG.variants for seed in CONFIG.seeds]
-for run in [*RULES, *((evaluation.REFERENCE, evaluation.variant_of(homes), 0) for homes in SIZES), *TRAINED]:
+COMPARED = [(name, "default", seed) for name in CONFIG.learners for seed in CONFIG.seeds]
+for run in [*RULES, *COMPARED, *((evaluation.REFERENCE, evaluation.variant_of(homes), 0) for homes in SIZES), *TRAINED]:
     waits(*run)  # all of them, before Snakemake looks at the time of any
 SHOWN = [f"{RESULTS}/reports/02_training_{variant}_seed_{CONFIG.seeds[0]}.html" for variant in CONFIG.variants]
 
@@ -130,6 +135,20 @@ rule learner:
     shell:
         f"{PYTHON} thesis_lib.analysis.learner {{wildcards.variant}} {WHERE}"
 
+rule compared_learner:
+    input:
+        lambda run: waits(run.learner, "default", run.seed)
+    output:
+        update(rows("{learner}", "default", "{seed}"))
+    threads: CONFIG.threads
+    priority: 1
+    resources:
+        gpu=GPU
+    wildcard_constraints:
+        learner="|".join(LEARNERS)
+    shell:
+        f"{PYTHON} thesis_lib.analysis.learner --controller {{wildcards.learner}} {WHERE}"
+
 rule training:
     input:
         "notebooks/scripts/02_training.py", SETTINGS, LIBRARY, OF_LEARNER
@@ -141,7 +160,7 @@ rule training:
 
 rule baselines:
     input:
-        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, [rows(*run) for run in RULES + TRAINED]
+        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, [rows(*run) for run in RULES + COMPARED + TRAINED]
     output:
         update(f"{RESULTS}/reports/03_baselines.html"),
         update(f"{RESULTS}/kpis.csv")

@@ -270,7 +270,9 @@ def test_rows_of_todays_recipe_are_not_made_again(clone: Path, data: dataset.Dat
     seeds = {name: config.seeds if name == "random" else [0] for name in config.controllers}
     runs = [(name, "default", seed) for name, own in seeds.items() for seed in own]
     runs += [(learner.CONTROLLER, variant, seed) for variant in config.variants for seed in config.seeds]
+    runs += [(name, "default", seed) for name in config.learners for seed in config.seeds]
     everything = planned(clone)
+    assert everything["compared_learner"] == len(config.learners) * len(config.seeds) == 3
     assert everything["learner"] == len(config.variants) * len(config.seeds)
     assert everything["controller"] == sum(map(len, seeds.values()))
 
@@ -278,8 +280,8 @@ def test_rows_of_todays_recipe_are_not_made_again(clone: Path, data: dataset.Dat
         folder = clone / paths.run("test", data.edition, name, variant, seed).relative_to(paths.ROOT)
         folder.mkdir(parents=True)
         made_from = (
-            learner.recipe(config, variant, seed, data)
-            if name == learner.CONTROLLER
+            learner.recipe(config, variant, seed, data, controller=name)
+            if name == learner.CONTROLLER or name in config.learners
             else evaluation.recipe_of(name, seed, data, config.engines, evaluation.settings_of(name, seed))
         )
         for file in evaluation.FILES:
@@ -289,11 +291,12 @@ def test_rows_of_todays_recipe_are_not_made_again(clone: Path, data: dataset.Dat
     code = clone / "thesis_lib" / "maddpg" / "algorithm.py"
     code.write_text(code.read_text() + "\n# A remark.\n")
     jobs = planned(clone)
-    assert "learner" not in jobs and "controller" not in jobs and jobs["baselines"] == 1
+    assert not {"learner", "compared_learner", "controller"} & set(jobs) and jobs["baselines"] == 1
 
     code.write_text(code.read_text() + "\nREMARK = 1\n")
     jobs = planned(clone)
     assert jobs["learner"] == everything["learner"] and "controller" not in jobs
+    assert jobs["compared_learner"] == 3  # they are made of the same parts
     rule = clone / "thesis_lib" / "controllers" / "rules.py"
     rule.write_text(rule.read_text() + "\nREMARK = 1\n")
     assert planned(clone) == everything

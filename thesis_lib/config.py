@@ -1,7 +1,8 @@
 """The settings of a run: what may stand in ``configs/*.yaml``, and nothing else.
 
 A profile is a YAML file. Every key must be there (no hidden default) and no other may; the sections ``train``
-and ``variants`` are the learner's, whose own configuration says which keys it knows.
+and ``variants`` are the learner's, ``learners`` those of the learners compared with it; their own configurations say
+which keys they know.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Config(BaseModel):
     threads: Annotated[int, Field(ge=1)]
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     train: dict[str, Any]
+    learners: dict[str, dict[str, Any]]
     controllers: list[str]
     engines: Annotated[list[Literal["citylearn", "model"]], Field(min_length=1)]
 
@@ -63,6 +65,20 @@ class Config(BaseModel):
                 f"profile '{self.profile}' has no variant '{variant}'; allowed are {_listed(self.variants)}"
             )
         return self.train | self.variants[variant]
+
+    def learner_for(self, name: str) -> dict[str, Any]:
+        """The settings of a compared learner: its own, and those of ``train`` that hold for every learner.
+
+        Raises:
+            ConfigError: this profile has no such learner.
+        """
+        from thesis_lib.controllers.independent import SHARED  # here, because it brings torch
+
+        if name not in self.learners:
+            raise ConfigError(
+                f"profile '{self.profile}' has no learner '{name}'; allowed are {_listed(self.learners)}"
+            )
+        return {key: self.train[key] for key in SHARED} | self.learners[name]
 
 
 def load_config(profile: str | Path, **overrides: Any) -> Config:
@@ -103,13 +119,22 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
         config = Config(**(settings | overrides))
     except ValidationError as error:
         raise ConfigError(f"{path.name}: {_one_line(error, Config)}") from None
-    from thesis_lib.maddpg.training import TrainConfig  # here, because it brings torch
+    from thesis_lib.controllers import LEARNERS  # here, because they bring torch
+    from thesis_lib.maddpg.training import TrainConfig
 
     for variant in config.variants:
         try:
             TrainConfig(**config.train_for(variant))
         except ValidationError as error:
             raise ConfigError(f"{path.name}: train: {_one_line(error, TrainConfig)}") from None
+    for name in config.learners:
+        if name not in LEARNERS:
+            raise ConfigError(f"{path.name}: unknown learner 'learners.{name}'; allowed are {_listed(LEARNERS)}")
+        model = LEARNERS[name].Config
+        try:
+            model(**config.learner_for(name))
+        except ValidationError as error:
+            raise ConfigError(f"{path.name}: learners.{name}: {_one_line(error, model)}") from None
     return config
 
 

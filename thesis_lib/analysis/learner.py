@@ -1,6 +1,7 @@
 """One seed of one variant of the learner, from its settings to its rows: what notebook 02 shows and batches repeat.
 
     python -m thesis_lib.analysis.learner broadcast --profile quick --seed 0
+    python -m thesis_lib.analysis.learner --controller independent_sac --profile quick --seed 0
 
 A run leaves what `evaluation` says, and the learner's log beside it as ``training.csv``. One whose rows were made by
 today's recipe (settings, data, code) is only read, in a fresh clone too, where its checkpoint is not.
@@ -9,6 +10,7 @@ today's recipe (settings, data, code) is only read, in a fresh clone too, where 
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +30,7 @@ from thesis_lib.community.model import Community
 from thesis_lib.community.reading import read_environment
 from thesis_lib.community.replication import replicated
 from thesis_lib.config import Config, ConfigError, load_config
-from thesis_lib.controllers import CONTROLLERS, Controller
+from thesis_lib.controllers import CONTROLLERS, LEARNERS, Controller, independent
 from thesis_lib.controllers.disturbed import Disturbed
 from thesis_lib.maddpg import device as devices
 from thesis_lib.maddpg.training import CheckpointError, TrainConfig, load_policy, train
@@ -44,6 +46,7 @@ def learn(
     seed: int,
     data: Dataset,
     *,
+    controller: str = CONTROLLER,
     overrides: Mapping[str, Any] | None = None,
     end: int | None = None,
     stopwatch: Stopwatch | None = None,
@@ -59,7 +62,8 @@ def learn(
         variant: one of its variants.
         seed: of weights, training windows and noise.
         data: the edition.
-        overrides: values of ``train`` in place of the variant's, for trials.
+        controller: the learner, or one of those compared with it (`LEARNERS`), whose one variant is "default".
+        overrides: values in place of the profile's, for trials.
         end: last row of the evaluation; None for the year.
         stopwatch: times the stages of this run.
         say: takes one line per validation.
@@ -68,18 +72,18 @@ def learn(
         The run's rows of the long table.
 
     Raises:
-        ConfigError: no such variant.
+        ConfigError: no such variant or learner.
         EvaluationError: the time of the training was over before its first update.
         CheckpointError, DeviceError, SystemExit: as `train`.
         OSError: results cannot be written.
     """
     watch = stopwatch or Stopwatch()
-    settings = config.train_for(variant) | dict(overrides or {})
-    homes = homes_of(config, variant)
-    folder = ensure_writable(paths.run(config.profile, data.edition, CONTROLLER, variant, seed))
-    made_from = recipe(config, variant, seed, data, overrides=overrides, end=end)
+    settings = settings_of(config, variant, controller) | dict(overrides or {})
+    homes = settings.get("replicate", 0)
+    folder = ensure_writable(paths.run(config.profile, data.edition, controller, variant, seed))
+    made_from = recipe(config, variant, seed, data, controller=controller, overrides=overrides, end=end)
     if evaluation.recorded_recipe(folder) == made_from and (folder / "training.csv").is_file():
-        say(f"{variant}, seed {seed}: its rows are there")
+        say(f"{controller}, {variant}, seed {seed}: its rows are there")
         return evaluation.read_rows(folder / "kpis.csv")
 
     reference = evaluation.variant_of(homes)
@@ -91,28 +95,39 @@ def learn(
     env = datasets.load(data)
     env.reset()
     community = _first_homes(env, homes)
-    twin = trained_as(config, variant)
-    train_config = TrainConfig(**(config.train_for(twin) | dict(overrides or {})))
-    trained_on = _first_homes(env, train_config.trained_homes) if train_config.trained_homes else community
-    checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, CONTROLLER, twin, seed))
+    twin = trained_as(config, variant) if controller == CONTROLLER else variant
+    training_settings = settings_of(config, twin, controller) | dict(overrides or {})
+    train_config: TrainConfig | independent.LearnerConfig
+    if controller == CONTROLLER:
+        train_config = TrainConfig(**training_settings)
+    else:
+        train_config = LEARNERS[controller].Config(**training_settings)
+    few = training_settings.get("trained_homes", 0)
+    trained_on = _first_homes(env, few) if few else community
+    checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, controller, twin, seed))
     with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
-        _forget_another(checkpoints, _training_recipe(train_config, seed, data), say)
-        train(
-            train_config,
-            trained_on,
-            checkpoints,
-            seed=seed,
-            device=config.device,
-            reference=CONTROLLERS[REFERENCE](),
-            say=say,
-        )
+        _forget_another(checkpoints, _training_recipe(controller, train_config, seed, data), say)
+        call: dict[str, Any] = {
+            "seed": seed,
+            "device": config.device,
+            "reference": CONTROLLERS[REFERENCE](),
+            "say": say,
+        }
+        if isinstance(train_config, TrainConfig):
+            train(train_config, trained_on, checkpoints, **call)
+        else:
+            independent.train(LEARNERS[controller], train_config, trained_on, checkpoints, **call)
     if not (checkpoints / "log.csv").is_file():
         budget = f"the {train_config.minutes:g} minutes of its budget"
-        raise EvaluationError(f"{variant}, seed {seed}: no update came to its end in {budget}; raise train.minutes")
-    log = pd.read_csv(checkpoints / "log.csv").assign(controller=CONTROLLER, variant=variant, seed=seed)
+        key = "train.minutes" if controller == CONTROLLER else f"learners.{controller}.minutes"
+        raise EvaluationError(f"{variant}, seed {seed}: no update came to its end in {budget}; raise {key}")
+    log = pd.read_csv(checkpoints / "log.csv").assign(controller=controller, variant=variant, seed=seed)
     write_csv_atomic(folder / "training.csv", log)
     weights = checkpoints / ("best.pt" if (checkpoints / "best.pt").is_file() else "last.pt")
-    policy = load_policy(weights, community, trained_on=None if trained_on is community else trained_on)
+    if controller == CONTROLLER:
+        policy = load_policy(weights, community, trained_on=None if trained_on is community else trained_on)
+    else:
+        policy = independent.load_policy(LEARNERS[controller], weights, community)
     training = {
         "variant": twin,
         "weights": weights.name,
@@ -122,7 +137,7 @@ def learn(
         **_memory(),
     }
     rows = evaluation.evaluate_controller(
-        CONTROLLER,
+        controller,
         variant,
         seed,
         _seen_through(policy, settings, seed),
@@ -130,7 +145,7 @@ def learn(
         config.profile,
         config.engines,
         settings={"train": settings},
-        code=code(),
+        code=code(controller),
         stopwatch=watch,
         device=devices.resolve(config.device).torch,
         training=training,
@@ -152,26 +167,45 @@ def recipe(
     seed: int,
     data: Dataset,
     *,
+    controller: str = CONTROLLER,
     overrides: Mapping[str, Any] | None = None,
     end: int | None = None,
 ) -> str:
     """The recipe of a run's rows, as `evaluation.recipe_of`; arguments as of `learn`."""
-    settings = config.train_for(variant) | dict(overrides or {})
+    settings = settings_of(config, variant, controller) | dict(overrides or {})
     return evaluation.recipe_of(
-        CONTROLLER,
+        controller,
         seed,
         data,
         config.engines,
         {"train": settings},
-        code=code(),
-        homes=homes_of(config, variant),
+        code=code(controller),
+        homes=settings.get("replicate", 0),
         end=end,
     )
 
 
-def code() -> list[Path]:
+def settings_of(config: Config, variant: str, controller: str = CONTROLLER) -> dict[str, Any]:
+    """The profile's settings of a variant of the learner, or of one compared with it.
+
+    Raises:
+        ConfigError: no such variant or learner.
+    """
+    if controller == CONTROLLER:
+        return config.train_for(variant)
+    if variant != "default":
+        raise ConfigError(f"{controller} has no variant '{variant}'; allowed is default")
+    return config.learner_for(controller)
+
+
+def code(controller: str = CONTROLLER) -> list[Path]:
     """The files of the library that a trained policy depends on, besides those of every run."""
-    return sorted((paths.LIBRARY / "maddpg").glob("*.py"))
+    shared = sorted((paths.LIBRARY / "maddpg").glob("*.py"))
+    if controller == CONTROLLER:
+        return shared
+    kinds = LEARNERS[controller].__mro__
+    own = {Path(inspect.getfile(kind)).resolve() for kind in kinds if kind.__module__.startswith("thesis_lib")}
+    return sorted({*shared, *own})
 
 
 def homes_of(config: Config, variant: str) -> int:
@@ -188,8 +222,11 @@ def trained_as(config: Config, variant: str) -> str:
     return next(name for name in config.variants if training(name) == training(variant))
 
 
-def _training_recipe(train_config: TrainConfig, seed: int, data: Dataset) -> str:
-    return evaluation.recipe_of(CONTROLLER, seed, data, (), {"train": train_config.model_dump()}, code=code())
+def _training_recipe(
+    controller: str, train_config: TrainConfig | independent.LearnerConfig, seed: int, data: Dataset
+) -> str:
+    settings = {"train": train_config.model_dump()}
+    return evaluation.recipe_of(controller, seed, data, (), settings, code=code(controller))
 
 
 def _forget_another(checkpoints: Path, made_from: str, say: Callable[[str], None]) -> None:
@@ -206,7 +243,7 @@ def _forget_another(checkpoints: Path, made_from: str, say: Callable[[str], None
 
 def _seen_through(policy: Any, settings: Mapping[str, Any], seed: int) -> Controller:
     """The policy behind the meters that the settings give it."""
-    noise, missing = (settings[key] for key in AFTERWARDS)
+    noise, missing = (settings.get(key, 0.0) for key in AFTERWARDS)
     if not noise and not missing:
         return policy
     scale = policy.policy.features.scale.cpu()
@@ -236,7 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.learner", description=main.__doc__)
-    parser.add_argument("variant", help="one of the profile's variants")
+    parser.add_argument("variant", nargs="?", default="default", help="one of the profile's variants, of the learner")
+    parser.add_argument(
+        "--controller", choices=[CONTROLLER, *LEARNERS], default=CONTROLLER, help=f"default: {CONTROLLER}"
+    )
     parser.add_argument("--profile", default="quick", help="configs/<profile>.yaml (default: quick)")
     parser.add_argument("--edition", choices=datasets.EDITIONS, help="default: the profile's")
     parser.add_argument("--seed", type=int, default=0, help="of weights, training windows and noise (default: 0)")
@@ -245,8 +285,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(given.profile)
         torch.set_num_threads(config.threads)
         data = datasets.find(given.edition or config.edition)
-        label = f"{given.variant}, seed {given.seed}"
-        learn(config, given.variant, given.seed, data, say=lambda line: print(f"[{label}] {line}", flush=True))
+        label = f"{given.controller if given.variant == 'default' else given.variant}, seed {given.seed}"
+        learn(
+            config,
+            given.variant,
+            given.seed,
+            data,
+            controller=given.controller,
+            say=lambda line: print(f"[{label}] {line}", flush=True),
+        )
     except (ConfigError, DatasetError, EvaluationError, CheckpointError, devices.DeviceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Who else decides: one protocol, one registry."""
+"""Who else decides: one protocol, one registry of what needs no training, one of what does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from thesis_lib.community.model import Community
-from thesis_lib.controllers import rules, shipped, tuned
+from thesis_lib.controllers import independent, marlisa, rules, shipped, tuned
 
 
 @runtime_checkable
@@ -39,4 +39,11 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "citylearn_rbc_smart": shipped.RBCSmart,
     "citylearn_rbc_community": shipped.RBCCommunity,
     "random": rules.Random,
+}
+
+# Name in every table -> what trains it, see `independent.train`; its settings are in the profile's section `learners`.
+LEARNERS: dict[str, type[independent.Run]] = {
+    "independent_td3": independent.TD3,
+    "independent_sac": independent.SAC,
+    "marlisa": marlisa.MARLISA,
 }
