@@ -148,11 +148,14 @@ class Window:
     origin: Array  # (K, C) hour whose end a car's energy comes from: -1 for ``car_energy``, -2 for none
     factor: Array  # (K, C) share of that energy that is left, at most
     given: Array  # (K, C) kWh that the car brings besides
+    at_most: Array  # (K, C) bool: that is the most it may hold, it may hold less
     need: Array  # (K, C) kWh the car must hold after the hour, 0 for nothing
     battery_energy: Array | None  # (H,) kWh before the first hour; None: to be chosen
     car_energy: Array  # (C,) kWh before the first hour, of cars with origin -1
     previous: float | None  # kWh, the district's net before the first hour; None: to be chosen
     peak: float  # kWh, the first day's peak so far; -inf for none
+    counted: Array | None = None  # (K,) bool, hours whose terms count; None: all
+    tie: float = TIE
     starts: list[Start] = field(default_factory=list)
     # What energy left after the last hour is worth, in objective per kWh
     battery_worth: float = 0.0
@@ -189,10 +192,13 @@ class Programme:
         weight = {term: share / scale[term] for term, share in WEIGHTS.items()}
         buy = weight["cost"] * w.price + weight["emissions"] * w.carbon
         unit = float(buy.mean()) + weight["import"]
+        counted = np.ones(hours) if w.counted is None else w.counted.astype(float)
+        day_counted = np.zeros(len(days))
+        np.maximum.at(day_counted, day, counted)
         # Ties: no two columns cost quite the same, so that one plan is the best and noise does not choose among many.
         order = (np.arange(hours) / max(hours, 1))[:, None]
-        tie = unit * TIE * (0.5 + 0.5 * order + 0.1 * np.arange(homes) / max(homes, 1))
-        tie_car = unit * TIE * (0.5 + 0.5 * order + 0.1 * np.arange(chargers) / max(chargers, 1))
+        tie = unit * w.tie * (0.5 + 0.5 * order + 0.1 * np.arange(homes) / max(homes, 1))
+        tie_car = unit * w.tie * (0.5 + 0.5 * order + 0.1 * np.arange(chargers) / max(chargers, 1))
 
         self.cost: list[Array] = []
         self.low: list[Array] = []
@@ -212,22 +218,22 @@ class Programme:
             np.broadcast_to(d.battery_floor, (hours, homes)),
             np.broadcast_to(d.battery_capacity, (hours, homes)),
         )
-        self.bought = self._columns("bought", buy, 0.0, inf)
+        self.bought = self._columns("bought", buy * counted[:, None], 0.0, inf)
         self.draw = self._columns("draw", tie_car, 0.0, usable * d.charge_power)
         self.feed = self._columns("feed", tie_car, 0.0, usable * d.discharge_power)
         self.held = self._columns("held", np.zeros((hours, chargers)), plugged * d.car_floor, d.car_capacity)
         self.lack = self._columns("lack", np.full((hours, chargers), MISSING_PRICE * unit), 0.0, np.where(w.need > 0, inf, 0.0))
         self.short = self._columns("short", np.full(chargers, w.car_worth), 0.0, inf)
         self.district = self._columns("district", np.zeros(hours), -inf, inf)
-        self.imported = self._columns("imported", np.full(hours, weight["import"]), 0.0, inf)
-        self.rise = self._columns("rise", np.full(hours, weight["ramping"]), 0.0, inf)
+        self.imported = self._columns("imported", weight["import"] * counted, 0.0, inf)
+        self.rise = self._columns("rise", weight["ramping"] * counted, 0.0, inf)
         floor = np.full(len(days), -inf)
         floor[0] = w.peak
-        self.peak = self._columns("peak", np.full(len(days), weight["daily_peak"]), floor, inf)
+        self.peak = self._columns("peak", weight["daily_peak"] * day_counted, floor, inf)
         free = w.battery_energy is None
         self.first = self._columns("first", np.zeros(homes if free else 0), d.battery_floor if free else 0.0, d.battery_capacity if free else 0.0)
         self.before = self._columns("before", np.zeros(1 if w.previous is None else 0), -inf, inf)
-        self.start = self._columns("start", unit * TIE * np.arange(len(w.starts)), 0.0, 1.0)
+        self.start = self._columns("start", unit * w.tie * np.arange(len(w.starts)), 0.0, 1.0)
 
         self.entries: list[tuple[Array, Array, Array]] = []
         self.row_low: list[Array] = []
@@ -291,8 +297,7 @@ class Programme:
         """A car's energy follows from its origin, what is drawn and what is fed back; need and worth at the end."""
         hours, _, chargers = self.shape
         given = w.given + np.where(w.origin == -1, w.factor * w.car_energy, 0.0)
-        # What is left of an energy may be less than the most it can be: then nothing says how much is there.
-        low = np.where(w.plugged & (w.factor == 1.0) & (w.origin != -2) | (w.plugged & (w.factor == 0.0)), given, -np.inf)
+        low = np.where(w.plugged & ~w.at_most, given, -np.inf)
         rows = self._rows(
             "car",
             low,

@@ -31,7 +31,7 @@ from thesis_lib.community.kpis import WEIGHTS, team_reward
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer, column
 from thesis_lib.community.splits import blocks
-from thesis_lib.controllers import linear, rules
+from thesis_lib.controllers import forecast, linear, rules
 from thesis_lib.controllers.linear import Array, Plan, Programme, Start, Window
 from thesis_lib.maddpg import guard as guards
 
@@ -187,6 +187,7 @@ class Mpc:
             idle=ahead.idle,
             origin=origin,
             factor=np.where(arrives, 0.0, 1.0),
+            at_most=np.zeros_like(plugged),
             given=np.where(arrives, np.maximum(np.nan_to_num(ahead.arriving), d.car_floor), 0.0),
             need=ahead.need,
             battery_energy=np.clip(soc * d.battery_capacity, d.battery_floor, d.battery_capacity),
@@ -368,6 +369,79 @@ class MpcPerfect(Mpc):
                     if self.cycle_window[a, n, 0] < row + hours
                 ]
         return ahead
+
+
+class MpcForecast(Mpc):
+    """Knows what a real controller could, and nothing of the hours ahead but forecasts and disclosures.
+
+    A car that has just been plugged in shows its SOC an hour late; until then only the guard acts on it, and the plan
+    takes the mean arrival of its train sessions. A car whose departure is not disclosed is planned to stay, and to
+    gain charge at the guard's pace. A car that is away does not come back within the horizon. Of appliances it knows
+    the cycle on show.
+    """
+
+    def reset(self, community: Community) -> None:
+        """Begin an episode: besides the constants, learn the forecasts from the train rows.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a home does not observe what the controller needs, or no train block is as long as a forecast.
+        """
+        super().reset(community)
+        c = community
+        self.forecasters = forecast.forecasters(c, c.steps_per_day, self.horizon - 1)
+        self.usual_arrival = mean_arrival(c)
+
+    def _ahead(self, copy: Copy, hours: int, seen: Array, load: Array, pv: Array, cars: Cars) -> Ahead:
+        c, d = self.community, self.devices
+        carbon = seen[np.arange(c.homes), self.carbon_at]
+        copy.past.insert(0, np.concatenate([load, pv, carbon[:1]]))
+        del copy.past[c.steps_per_day :]
+        past = np.stack(copy.past)
+        parts = {"load": past[:, : c.homes], "pv": past[:, c.homes : -1], "carbon": past[:, -1:]}
+        later = {name: self.forecasters[name](copy.row, parts[name], hours - 1) for name in parts}
+        new = cars.connected & ~(np.ones_like(cars.connected) if copy.plugged is None else copy.plugged)
+        soc = np.where(new, self.usual_arrival, cars.soc)  # of the plan only; the guard sees what the home sees
+        known = cars.departure >= 0
+        leaves_in = np.where(known, cars.departure, hours)
+        arriving = np.full((hours, c.chargers), np.nan)
+        ahead = Ahead(
+            net=np.vstack([load - pv, later["load"] - later["pv"]]),
+            carbon=np.vstack([carbon, np.broadcast_to(later["carbon"], (hours - 1, c.homes))]),
+            plugged=cars.connected & (np.arange(hours)[:, None] <= leaves_in),
+            arriving=arriving,
+            need=np.zeros((hours, c.chargers)),
+            wanted=np.zeros(c.chargers),
+            idle=new,
+            cycles=[],
+        )
+        for k in self.chargers:
+            if not cars.connected[k]:
+                continue
+            target = cars.required[k] - self.tolerance
+            if new[k]:
+                ahead.arriving[0, k] = soc[k] * d.car_capacity[k]
+            if known[k]:
+                self._promise(ahead, k, int(cars.departure[k]), target)
+            else:
+                paced = np.minimum(target, soc[k] + self.pace * np.arange(1, hours + 1))
+                ahead.need[:, k] = paced * d.car_capacity[k]
+        for a in range(c.appliances):
+            shown, pending = self._shown_cycle(seen, a)
+            if shown is not None and pending:
+                ahead.cycles.append((a, shown))
+        return ahead
+
+
+def mean_arrival(community: Community) -> Array:
+    """Mean SOC (C,) with which a car arrives at each charger in train rows; a half where none does."""
+    c = community
+    train = np.concatenate([np.arange(begin, end - 1) for begin, end in blocks("train", c.rows)])
+    rows = c.read(torch.as_tensor(train, device=c.device))
+    brought = rows.forced.double().cpu().numpy()[:, c.charger_car.cpu().numpy()]
+    counted = brought >= 0
+    return np.where(counted.any(0), (brought * counted).sum(0) / np.maximum(counted.sum(0), 1), 0.5)
 
 
 def departures(community: Community) -> tuple[Array, Array]:
