@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from thesis_lib.community.model import Community
-from thesis_lib.controllers import rules
+from thesis_lib.controllers import mpc, rules
 
 
 @runtime_checkable
@@ -16,7 +16,7 @@ class Controller(Protocol):
     """Anything that turns what the homes see into what they do, in the fast model or in CityLearn."""
 
     def reset(self, community: Community) -> None:
-        """Begin an episode; the community's constants may be read, its future may not.
+        """Begin an episode; the community's constants may be read, its future may not (`mpc` says what it takes).
 
         Raises
         ------
@@ -34,4 +34,6 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "business_as_usual": rules.BusinessAsUsual,
     "rule": rules.SpreadCharging,
     "random": rules.Random,
+    "mpc_forecast": mpc.MpcForecast,
+    "mpc_perfect": mpc.MpcPerfect,
 }

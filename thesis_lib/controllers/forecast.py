@@ -72,17 +72,18 @@ def fit(series: Array, steps_per_day: int, past: int, hours: int) -> Forecaster:
         ValueError: no train block holds past + hours rows.
     """
     train = blocks("train", len(series))
-    usual = np.stack(
-        [
-            np.stack([series[np.arange(begin, end)][(np.arange(begin, end) % steps_per_day) == step].mean(0) for step in range(steps_per_day)])
-            for begin, end in train
-            if end - begin >= steps_per_day
-        ]
-    )
-    made = Forecaster(usual, np.array([b for b, e in train if e - b >= steps_per_day]), np.zeros((0, 0, 0)), np.zeros((0, 0)))
     present = np.concatenate([np.arange(begin + past - 1, end - hours) for begin, end in train])
     if not len(present):
         raise ValueError(f"no train block holds {past + hours} rows: choose a shorter horizon")
+    whole = [(begin, end) for begin, end in train if end - begin >= steps_per_day]
+    step = np.arange(len(series)) % steps_per_day
+
+    def mean_day(begin: int, end: int) -> Array:
+        rows = np.arange(begin, end)
+        return np.stack([series[rows[step[rows] == s]].mean(0) for s in range(steps_per_day)])
+
+    usual, first_rows = np.stack([mean_day(*span) for span in whole]), np.array([begin for begin, _ in whole])
+    made = Forecaster(usual, first_rows, np.zeros((0, 0, 0)), np.zeros((0, 0)))
     deviation = np.full_like(series, np.nan)
     for begin, end in train:
         deviation[begin:end] = series[begin:end] - made.usual_at(np.arange(begin, end))

@@ -31,7 +31,7 @@ from thesis_lib.community.model import Community
 Array = NDArray[Any]
 CURVE_POINTS = 1001
 MISSING_PRICE = 100.0  # of a kWh that a departure lacks, in mean prices of a kWh: dearer than anything it could save
-TIE = 1e-4  # of a mean price of a kWh: what moving a kWh costs at most, so that equal plans are not equal
+TIE = 1e-3  # of a mean price of a kWh: what moving a kWh costs at most, so that equal plans are not equal
 
 
 class SolverError(RuntimeError):
@@ -91,10 +91,10 @@ def devices(community: Community, share: float | None = 0.4) -> Devices:
 
     def kept(storage: Array, largest: Array) -> Array:
         """Of one leg, (n,): at ``share`` of the largest power, or the best up to it."""
-        reach = np.clip(largest / power[storage], 0.0, 1.0)
+        pairs = list(zip(storage, np.clip(largest / power[storage], 0.0, 1.0), strict=True))
         if share is not None:
-            return np.array([np.interp(share * r, grid.numpy(), leg[:, s]) for s, r in zip(storage, reach, strict=True)])
-        return np.array([leg[grid.numpy() <= r + 1e-9, s].max() for s, r in zip(storage, reach, strict=True)])
+            return np.array([np.interp(share * r, grid.numpy(), leg[:, s]) for s, r in pairs])
+        return np.array([leg[grid.numpy() <= r + 1e-9, s].max() for s, r in pairs])
 
     homes, cars = np.arange(c.homes), c.homes + c.charger_car.cpu().numpy()
     full = power[homes]
@@ -103,6 +103,7 @@ def devices(community: Community, share: float | None = 0.4) -> Devices:
     link = number(c.charger_efficiency)
     charge, discharge = number(c.charger_charge_max) * c.hours, number(c.charger_discharge_max) * c.hours
     active = c.charger_slot.cpu().numpy() >= 0
+    feeds = c.action_low[c.charger_home, c.charger_slot].cpu().numpy() < 0
     return Devices(
         battery_power=number(c.battery_energy) * limit.max(0)[homes],
         battery_capacity=capacity[homes],
@@ -112,7 +113,7 @@ def devices(community: Community, share: float | None = 0.4) -> Devices:
         limit_intercept=full * (limit[-1, homes] - slope),
         limit_slope=full * slope / capacity[homes],
         charge_power=np.where(active, charge, 0.0),
-        discharge_power=np.where(active & (c.action_low[c.charger_home, c.charger_slot].cpu().numpy() < 0), discharge, 0),
+        discharge_power=np.where(active & feeds, discharge, 0.0),
         car_capacity=capacity[cars],
         car_floor=floor[cars] * capacity[cars],
         car_charge_kept=link * kept(cars, charge * link),
@@ -157,10 +158,8 @@ class Window:
     counted: Array | None = None  # (K,) bool, hours whose terms count; None: all
     tie: float = TIE
     starts: list[Start] = field(default_factory=list)
-    # What energy left after the last hour is worth, in objective per kWh
-    battery_worth: float = 0.0
-    car_worth: float = 0.0
-    car_wanted: Array | None = None  # (C,) kWh up to which car_worth counts
+    car_worth: float = 0.0  # objective per kWh that a car lacks of car_wanted after the last hour
+    car_wanted: Array | None = None  # (C,) kWh
 
 
 @dataclass(frozen=True)
@@ -197,8 +196,8 @@ class Programme:
         np.maximum.at(day_counted, day, counted)
         # Ties: no two columns cost quite the same, so that one plan is the best and noise does not choose among many.
         order = (np.arange(hours) / max(hours, 1))[:, None]
-        tie = unit * w.tie * (0.5 + 0.5 * order + 0.1 * np.arange(homes) / max(homes, 1))
-        tie_car = unit * w.tie * (0.5 + 0.5 * order + 0.1 * np.arange(chargers) / max(chargers, 1))
+        tie, tie_car = (unit * w.tie * (1 + order + np.arange(n) / max(n, 1)) / 3 for n in (homes, chargers))
+        self.unit = unit
 
         self.cost: list[Array] = []
         self.low: list[Array] = []
@@ -209,20 +208,15 @@ class Programme:
         plugged = np.where(w.plugged, 1.0, 0.0)
         usable = plugged.copy()
         usable[0, w.idle] = 0.0
-        last = np.zeros((hours, 1))
-        last[-1] = 1.0
         self.charge = self._columns("charge", tie, 0.0, np.broadcast_to(d.battery_power, (hours, homes)))
         self.discharge = self._columns("discharge", tie, 0.0, np.broadcast_to(d.battery_power, (hours, homes)))
-        self.stored = self._columns("stored", 
-            np.broadcast_to(-w.battery_worth * last, (hours, homes)),
-            np.broadcast_to(d.battery_floor, (hours, homes)),
-            np.broadcast_to(d.battery_capacity, (hours, homes)),
-        )
+        self.stored = self._columns("stored", np.zeros((hours, homes)), d.battery_floor, d.battery_capacity)
         self.bought = self._columns("bought", buy * counted[:, None], 0.0, inf)
         self.draw = self._columns("draw", tie_car, 0.0, usable * d.charge_power)
         self.feed = self._columns("feed", tie_car, 0.0, usable * d.discharge_power)
         self.held = self._columns("held", np.zeros((hours, chargers)), plugged * d.car_floor, d.car_capacity)
-        self.lack = self._columns("lack", np.full((hours, chargers), MISSING_PRICE * unit), 0.0, np.where(w.need > 0, inf, 0.0))
+        dear = np.full((hours, chargers), MISSING_PRICE * unit)
+        self.lack = self._columns("lack", dear, 0.0, np.where(w.need > 0, inf, 0.0))
         self.short = self._columns("short", np.full(chargers, w.car_worth), 0.0, inf)
         self.district = self._columns("district", np.zeros(hours), -inf, inf)
         self.imported = self._columns("imported", weight["import"] * counted, 0.0, inf)
@@ -230,8 +224,8 @@ class Programme:
         floor = np.full(len(days), -inf)
         floor[0] = w.peak
         self.peak = self._columns("peak", weight["daily_peak"] * day_counted, floor, inf)
-        free = w.battery_energy is None
-        self.first = self._columns("first", np.zeros(homes if free else 0), d.battery_floor if free else 0.0, d.battery_capacity if free else 0.0)
+        chosen = homes if w.battery_energy is None else 0
+        self.first = self._columns("first", np.zeros(chosen), d.battery_floor[:chosen], d.battery_capacity[:chosen])
         self.before = self._columns("before", np.zeros(1 if w.previous is None else 0), -inf, inf)
         self.start = self._columns("start", unit * w.tie * np.arange(len(w.starts)), 0.0, 1.0)
 
@@ -286,8 +280,7 @@ class Programme:
         )
         self._add(rows[1:], self.stored[:-1], -1.0)
         limit = np.broadcast_to(d.limit_intercept, (hours, homes)) + d.limit_slope * given
-        limits = self._rows(
-            "limit", -np.inf, limit, (self.charge, 1.0), (self.discharge, 1.0), shape=(hours, homes))
+        limits = self._rows("limit", -np.inf, limit, (self.charge, 1.0), (self.discharge, 1.0), shape=(hours, homes))
         self._add(limits[1:], self.stored[:-1], np.broadcast_to(-d.limit_slope, (hours - 1, homes)))
         if w.battery_energy is None:
             self._add(rows[0], self.first, -1.0)
@@ -361,7 +354,8 @@ class Programme:
         np.cumsum(np.bincount(columns, minlength=self.columns), out=begins[1:])
         lp = highspy.HighsLp()
         lp.num_col_, lp.num_row_ = self.columns, self.rows
-        lp.col_cost_, lp.col_lower_, lp.col_upper_ = (np.concatenate(x) for x in (self.cost, self.low, self.high))
+        lp.col_cost_ = np.concatenate(self.cost) / self.unit  # near 1, where the solver's tolerances mean something
+        lp.col_lower_, lp.col_upper_ = np.concatenate(self.low), np.concatenate(self.high)
         lp.row_lower_, lp.row_upper_ = np.concatenate(self.row_low), np.concatenate(self.row_high)
         lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = self.columns, self.rows
@@ -395,7 +389,7 @@ class Programme:
         """The plan in the solver's columns."""
         x = np.asarray(solver.getSolution().col_value)
         return Plan(
-            objective=float(solver.getInfo().objective_function_value),
+            objective=float(solver.getInfo().objective_function_value) * self.unit,
             battery=x[self.charge] - x[self.discharge],
             battery_energy=x[self.stored],
             chargers=x[self.draw] - x[self.feed],

@@ -35,8 +35,6 @@ from thesis_lib.controllers import forecast, linear, rules
 from thesis_lib.controllers.linear import Array, Plan, Programme, Start, Window
 from thesis_lib.maddpg import guard as guards
 
-HERE = Path(__file__).resolve().parent
-
 
 @dataclass
 class Copy:
@@ -79,12 +77,12 @@ class Ahead:
 class Mpc:
     """What both controllers share; ``_ahead`` is what each knows."""
 
-    def __init__(
-        self, horizon: int = 24, tolerance: float = 0.04, efficiency_at: float = 0.4, worth: float = 0.0
-    ) -> None:
+    # Files besides this one that decide what it does, for the recipe of a run.
+    code = (*(Path(module.__file__).resolve() for module in (linear, forecast, guards)),)
+
+    def __init__(self, horizon: int = 24, tolerance: float = 0.04, efficiency_at: float = 0.4) -> None:
         """``horizon`` in rows; ``tolerance``: SOC below the required one that the guard accepts, as the learner's;
-        ``efficiency_at``: share of its power at which a storage's efficiency is taken; ``worth``: of a kWh in a
-        battery after the last hour, in mean prices of a kWh.
+        ``efficiency_at``: share of its power at which a storage's efficiency is taken.
 
         Raises
         ------
@@ -93,7 +91,7 @@ class Mpc:
         """
         if horizon < 2:
             raise ValueError(f"horizon must be at least 2 rows, not {horizon}")
-        self.horizon, self.tolerance, self.efficiency_at, self.worth = horizon, tolerance, efficiency_at, worth
+        self.horizon, self.tolerance, self.efficiency_at = horizon, tolerance, efficiency_at
         self.seconds: list[float] = []  # wall time of each decision for one copy since reset, all steps included
 
     def reset(self, community: Community) -> None:
@@ -110,10 +108,11 @@ class Mpc:
         every = c.read(torch.arange(c.rows, device=c.device))
         self.load = every.load.double().cpu().numpy()  # only its row of the present hour is used: it tells the time
         self.price = c.price(every).double().expand(-1, c.homes).cpu().numpy()
-        pace = guards.fit_undisclosed_pace(c, blocks("train", c.rows))
-        self.pace = pace
-        self.guard = guards.guard_of(c, pace, tolerance=self.tolerance)
-        self.reach = self.guard.reach.double().numpy()  # (C, steps, required SOC in percent) SOC from which it is reached
+        self.pace = guards.fit_undisclosed_pace(c, blocks("train", c.rows))
+        self.guard = guards.guard_of(c, self.pace, tolerance=self.tolerance)
+        self.reach = (
+            self.guard.reach.double().numpy()
+        )  # (C, steps, required SOC in percent) SOC from which it is reached
         own = ("non_shiftable_load", "solar_generation", "electrical_storage_soc", "net_electricity_consumption")
         self.own = np.array([[column(c, home, name) for name in own] for home in range(c.homes)])
         self.carbon_at = np.array([column(c, home, "carbon_intensity") for home in range(c.homes)])
@@ -160,10 +159,7 @@ class Mpc:
         homes = np.arange(c.homes)
         load, pv, soc, net = seen[homes[:, None], self.own].T
         load = load / c.load_to_observed
-        if copy.row < 0:  # when it is, by the homes' loads
-            copy.row = int(np.nan_to_num(np.abs(self.load - load).sum(1), nan=np.inf).argmin())
-        else:
-            copy.row += 1
+        if self._tell_time(load, copy):
             copy.previous = float(net.sum())
             begins = copy.row % c.steps_per_day == 0
             copy.peak = -np.inf if begins else max(copy.peak, copy.previous)
@@ -176,7 +172,9 @@ class Mpc:
         origin = np.where(plugged, np.arange(-1, hours - 1)[:, None], -2)
         origin[arrives] = -2
         price = self.price[rows]
-        buy = WEIGHTS["cost"] * price / self.scale["cost"] + WEIGHTS["emissions"] * ahead.carbon / self.scale["emissions"]
+        buy = (
+            WEIGHTS["cost"] * price / self.scale["cost"] + WEIGHTS["emissions"] * ahead.carbon / self.scale["emissions"]
+        )
         unit = float(buy.mean()) + WEIGHTS["import"] / self.scale["import"]
         window = Window(
             net=ahead.net + running,
@@ -195,13 +193,20 @@ class Mpc:
             previous=copy.previous,
             peak=copy.peak,
             starts=starts,
-            battery_worth=self.worth * unit,
             car_worth=unit,
             car_wanted=ahead.wanted,
         )
         plan = self._solve(window, copy)
         copy.plugged = cars.connected
         return self._actions(plan, starts, copy), cars
+
+    def _tell_time(self, load: Array, copy: Copy) -> bool:
+        """Which row it is: at first by the homes' loads, then one more each hour; whether there was an hour before."""
+        if copy.row < 0:
+            copy.row = int(np.nan_to_num(np.abs(self.load - load).sum(1), nan=np.inf).argmin())
+            return False
+        copy.row += 1
+        return True
 
     def _solve(self, window: Window, copy: Copy) -> Plan:
         """The best plan; a start that this hour would make in part is made whole or left, whichever is better."""
@@ -252,9 +257,7 @@ class Mpc:
         values[:, self.chargers] = seen[home[:, None], places].T
         return Cars(values[0] > 0.5, values[1], values[2], values[3])
 
-    def _see_appliances(
-        self, seen: Array, copy: Copy, hours: int, ahead: Ahead
-    ) -> tuple[Array, list[Start]]:
+    def _see_appliances(self, seen: Array, copy: Copy, hours: int, ahead: Ahead) -> tuple[Array, list[Start]]:
         """What running appliances will use (K, H) in kWh, and the starts that can be chosen."""
         c = self.community
         running, starts = np.zeros((hours, c.homes)), []
@@ -330,11 +333,18 @@ class MpcPerfect(Mpc):
         arrives[1:] = self.connected[1:] & ~self.connected[:-1]
         self.arriving = np.where(arrives & np.isnan(arrival), 0.0, arrival)
 
+    def _know(self, cars: Cars, row: int) -> None:
+        """Put the true SOC and departure in place of what the homes observe."""
+        brought = self.brought[row]
+        cars.soc = np.where(np.isfinite(brought), brought, cars.soc)  # the homes observe the SOC of the row before
+        for k in np.flatnonzero(cars.connected):
+            soon = np.flatnonzero(self.leaving[row : row + self.reach.shape[1], k])
+            cars.departure[k] = soon[0] if len(soon) else cars.departure[k]
+
     def _ahead(self, copy: Copy, hours: int, seen: Array, load: Array, pv: Array, cars: Cars) -> Ahead:
         c, d, row = self.community, self.devices, copy.row
         rows = slice(row, row + hours)
-        brought = self.brought[row]
-        cars.soc = np.where(np.isfinite(brought), brought, cars.soc)  # the homes observe the SOC of the row before
+        self._know(cars, row)
         arriving = self.arriving[rows] * d.car_capacity
         arriving[0] = np.nan
         ahead = Ahead(
@@ -356,9 +366,6 @@ class MpcPerfect(Mpc):
                 if len(later):
                     at = hours + int(later[0])
                     self._promise(ahead, k, at, self.required[row + at, k] - self.tolerance)
-            if cars.connected[k]:
-                soon = np.flatnonzero(self.leaving[row : row + self.reach.shape[1], k])
-                cars.departure[k] = soon[0] if len(soon) else cars.departure[k]
         for a in range(c.appliances):
             shown, pending = self._shown_cycle(seen, a)
             if shown is not None:
