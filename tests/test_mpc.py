@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -93,20 +94,20 @@ def composite(window: linear.Window, net: np.ndarray, scale: dict[str, float] = 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_programme_finds_what_trying_everything_finds(seed):
-    """Charging in eighths of a kWh; the best of 17^4 plans is as near as the step allows, and none is better."""
+    """Its plan is possible and worth what it says, and none of the 9^4 plans in quarters of a kWh is better."""
     window = toy_window(np.random.default_rng(seed))
     plan = solved(toy_devices(), window)
+    energy = 1.0 + plan.battery[:, 0].cumsum()
+    assert np.abs(plan.battery).max() <= 1 + 1e-9 and energy.min() >= -1e-9 and energy.max() <= 2 + 1e-9
     assert plan.objective == pytest.approx(composite(window, window.net[:, 0] + plan.battery[:, 0]), abs=1e-9)
-    choices = np.array(list(itertools.product(np.linspace(-1, 1, 17), repeat=HOURS)))
+    choices = np.array(list(itertools.product(np.linspace(-1, 1, 9), repeat=HOURS)))
     energy = 1.0 + choices.cumsum(1)
     choices = choices[((energy >= 0) & (energy <= 2)).all(1)]
-    best = min(composite(window, window.net[:, 0] + choice) for choice in choices)
-    assert plan.objective <= best + 1e-9
-    assert plan.objective >= best - 0.35, "an eighth of a kWh in each hour changes the composite by less"
+    assert plan.objective <= min(composite(window, window.net[:, 0] + choice) for choice in choices) + 1e-9
 
 
 def test_losses_cars_and_appliances_by_hand():
-    """One kWh must reach the car by hour 1, and the cheaper hour is the first; the cycle starts where it is cheapest."""
+    """A kWh must reach the car by hour 1, the first hour is the cheaper; the cycle starts where it is cheapest."""
     nothing = {"ramping": 1e9, "daily_peak": 1e9, "import": 1e9, "emissions": 1e9, "cost": 1.0}
     cheap_first = np.array([[0.1], [0.4], [0.2], [0.3]])
     need = np.zeros((HOURS, 1))
@@ -145,7 +146,7 @@ def test_free_boundaries_and_hours_that_do_not_count():
         counted=np.array([False, False, True, True]),
     )
     fixed, chosen = solved(toy_devices(), window), solved(toy_devices(), free)
-    assert chosen.objective == pytest.approx(0.0, abs=1e-9) < fixed.objective  # 2 kWh cover the two hours that count
+    assert abs(chosen.objective) < 1e-9 < fixed.objective  # 2 kWh cover the two hours that count
     assert np.allclose(chosen.battery[2:, 0], -1, atol=1e-6)
 
 
@@ -292,9 +293,7 @@ def test_the_bound_is_below_every_controller_and_its_rows_say_what_it_is(elsewhe
     assert least < year["optimum", "replay"] < year["rule", "default"]
     gate = evaluation.gate(table)
     assert gate.passes.all() and "bound" not in set(gate.variant)
-    record = evaluation.json.loads(
-        (paths.run("test", "official", "mpc_perfect", "default", 0) / "run.json").read_text()
-    )
+    record = json.loads((paths.run("test", "official", "mpc_perfect", "default", 0) / "run.json").read_text())
     times = record["decision_seconds"]["model"]
     assert times["count"] == end and 0 < times["p50"] <= times["p95"] <= times["max"]
     # made once

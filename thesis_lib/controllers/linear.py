@@ -195,8 +195,9 @@ class Programme:
         day_counted = np.zeros(len(days))
         np.maximum.at(day_counted, day, counted)
         # Ties: no two columns cost quite the same, so that one plan is the best and noise does not choose among many.
-        order = (np.arange(hours) / max(hours, 1))[:, None]
-        tie, tie_car = (unit * w.tie * (1 + order + np.arange(n) / max(n, 1)) / 3 for n in (homes, chargers))
+        tie, tie_back, tie_car, tie_car_back = (
+            unit * w.tie * self._shares(hours, n, salt) for n in (homes, chargers) for salt in (0.0, 0.5)
+        )
         self.unit = unit
 
         self.cost: list[Array] = []
@@ -209,11 +210,11 @@ class Programme:
         usable = plugged.copy()
         usable[0, w.idle] = 0.0
         self.charge = self._columns("charge", tie, 0.0, np.broadcast_to(d.battery_power, (hours, homes)))
-        self.discharge = self._columns("discharge", tie, 0.0, np.broadcast_to(d.battery_power, (hours, homes)))
+        self.discharge = self._columns("discharge", tie_back, 0.0, np.broadcast_to(d.battery_power, (hours, homes)))
         self.stored = self._columns("stored", np.zeros((hours, homes)), d.battery_floor, d.battery_capacity)
         self.bought = self._columns("bought", buy * counted[:, None], 0.0, inf)
         self.draw = self._columns("draw", tie_car, 0.0, usable * d.charge_power)
-        self.feed = self._columns("feed", tie_car, 0.0, usable * d.discharge_power)
+        self.feed = self._columns("feed", tie_car_back, 0.0, usable * d.discharge_power)
         self.held = self._columns("held", np.zeros((hours, chargers)), plugged * d.car_floor, d.car_capacity)
         dear = np.full((hours, chargers), MISSING_PRICE * unit)
         self.lack = self._columns("lack", dear, 0.0, np.where(w.need > 0, inf, 0.0))
@@ -238,6 +239,12 @@ class Programme:
         self._cars(w, d)
         self._meters(w, d, day)
         self._starts(w)
+
+    @staticmethod
+    def _shares(hours: int, devices: int, salt: float) -> Array:
+        """Numbers (hours, devices) between a half and 1, no sum of some equal to a sum of others (golden ratio)."""
+        product = np.outer(np.arange(1, hours + 1), np.arange(1, devices + 1)) + salt
+        return 0.5 + 0.5 * (product * (np.sqrt(5) - 1) / 2 % 1)
 
     def _columns(self, name: str, cost: Array, low: Any, high: Any) -> Array:
         index = np.arange(self.columns, self.columns + cost.size).reshape(cost.shape)

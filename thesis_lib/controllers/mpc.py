@@ -483,7 +483,7 @@ def reference_scale(community: Community) -> dict[str, float]:
     Source:
         As the learner's reward, docs/protocol.md.
     """
-    c = community.to("cpu", torch.float64)
+    c = community.to("cpu")
     train = torch.tensor(blocks("train", c.rows))
     hours = int((train[:, 1] - train[:, 0]).min()) - 1
     controller, observer = rules.BusinessAsUsual(), Observer(c)
