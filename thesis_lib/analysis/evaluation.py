@@ -119,7 +119,7 @@ def evaluate_controller(
     if unknown or not engines:
         raise EvaluationError(f"unknown engine {', '.join(unknown) or '(none)'}: choose from {', '.join(ENGINES)}.")
     folder = ensure_writable(paths.run(profile, dataset.edition, name, variant, seed))
-    references = {} if name == REFERENCE else references(profile, dataset, engines, homes, end)
+    usual = {} if name == REFERENCE else references(profile, dataset, engines, homes, end)
     made_from = recipe_of(name, seed, dataset, engines, settings, code=code, homes=homes, end=end)
     if not force and recorded_recipe(folder) == made_from:
         return read_rows(folder / "kpis.csv")
@@ -134,7 +134,7 @@ def evaluate_controller(
             run, service, community = roll(controller, dataset, engine, homes=homes, end=end, progress=progress)
         if seconds := getattr(controller, "seconds", None):
             decisions[engine] = _spread(seconds)
-        table = evaluate(run, service, references.get(engine))
+        table = evaluate(run, service, usual.get(engine))
         if name == REFERENCE:
             table = evaluate(run, service, table)
         identity = {
@@ -196,7 +196,8 @@ def recipe_of(
     """Digest of all that the rows of a run come from; arguments as of `evaluate_controller`.
 
     Code counts where it decides a number: the community, the rules (one of them is the reference), the module of
-    a controller of the registry with the files its class names in ``code``, and what ``code`` adds. This module only carries numbers from there to files.
+    a controller of the registry with the files that its class names in ``code``, and what ``code`` adds. This module
+    only carries numbers from there to files.
 
     Raises:
         OSError: a file of the code cannot be read.
@@ -536,7 +537,20 @@ def settings_of(name: str, seed: int) -> dict[str, Any]:
 def references(
     profile: str, dataset: Dataset, engines: Sequence[str], homes: int, end: int | None
 ) -> dict[str, pd.DataFrame]:
-    """Rows of business as usual by engine."""
+    """Read what a run is measured against.
+
+    Args:
+        profile, dataset, engines, homes, end: as of `evaluate_controller`.
+
+    Returns:
+        Engine -> rows of business as usual.
+
+    Raises:
+        EvaluationError: they are not there, or of another window, data or code.
+
+    Source:
+        kpis.csv of business as usual.
+    """
     folder = paths.run(profile, dataset.edition, REFERENCE, variant_of(homes), 0)
     advice = f"evaluate {REFERENCE} first, with the same edition, engines and end."
     if not (folder / "run.json").is_file():

@@ -164,7 +164,7 @@ class Mpc:
             begins = copy.row % c.steps_per_day == 0
             copy.peak = -np.inf if begins else max(copy.peak, copy.previous)
         cars = self._see_cars(seen, copy)
-        hours = min(self.horizon, c.rows - 1 - copy.row)
+        hours = max(min(self.horizon, c.rows - 1 - copy.row), 1)  # the last row has no action
         ahead = self._ahead(copy, hours, seen, load, pv, cars)
         running, starts = self._see_appliances(seen, copy, hours, ahead)
         d, rows = self.devices, copy.row + np.arange(hours)
