@@ -81,7 +81,7 @@ def relaxation(community: Community, service: Service, start: int, stop: int, co
     noise, drift = number(c.drift_noise), read.drift.cpu().numpy()[:, cars] - int(c.drift_base[0])
     for k in range(c.chargers):
         last = -1  # hour of the window in which the car was last plugged in
-        for hour in np.flatnonzero(plugged[:, k]):
+        for hour in np.flatnonzero(plugged[:, k]).tolist():
             brings = forced[hour - 1, k] if hour else -1.0
             if brings >= 0:
                 factor[hour, k], given[hour, k] = 0.0, max(brings * d.car_capacity[k], d.car_floor[k])

@@ -18,6 +18,7 @@ Shapes: B copies, each with a plan of its own, K hours ahead, H homes, C charger
 
 from __future__ import annotations
 
+import inspect
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ class Mpc:
     """What both controllers share; ``_ahead`` is what each knows."""
 
     # Files besides this one that decide what it does, for the recipe of a run.
-    code = (*(Path(module.__file__).resolve() for module in (linear, forecast, guards)),)
+    code = (*(Path(inspect.getfile(module)).resolve() for module in (linear, forecast, guards)),)
 
     def __init__(self, horizon: int = 24, tolerance: float = 0.04, efficiency_at: float = 0.4) -> None:
         """``horizon`` in rows; ``tolerance``: SOC below the required one that the guard accepts, as the learner's;
@@ -144,9 +145,8 @@ class Mpc:
             begun = time.perf_counter()
             wanted[one], cars = self._decide(seen[one], copy)
             places = self.guard.charger_columns
-            for column_, values in ((1, cars.departure), (3, cars.soc)):  # as in Guard.charger_columns
-                values = torch.as_tensor(values[self.chargers], dtype=known.dtype)
-                known[one, self.guard.charger_home, places[:, column_]] = values
+            for place, values in ((1, cars.departure), (3, cars.soc)):  # as in Guard.charger_columns
+                known[one, self.guard.charger_home, places[:, place]] = torch.as_tensor(values[self.chargers]).float()
             self.seconds.append(time.perf_counter() - begun)
         with torch.no_grad():
             guarded = torch.maximum(torch.as_tensor(wanted), self.guard.lower(known).double())
@@ -360,12 +360,12 @@ class MpcPerfect(Mpc):
         for k in self.chargers:
             last = np.flatnonzero(self.leaving[rows, k])
             for hour in last:
-                self._promise(ahead, k, int(hour), self.required[row + hour, k] - self.tolerance)
+                self._promise(ahead, int(k), int(hour), self.required[row + hour, k] - self.tolerance)
             if self.connected[row + hours - 1, k] and not self.leaving[row + hours - 1, k]:
                 later = np.flatnonzero(self.leaving[row + hours : row + hours + self.reach.shape[1], k])
                 if len(later):
                     at = hours + int(later[0])
-                    self._promise(ahead, k, at, self.required[row + at, k] - self.tolerance)
+                    self._promise(ahead, int(k), at, self.required[row + at, k] - self.tolerance)
         for a in range(c.appliances):
             shown, pending = self._shown_cycle(seen, a)
             if shown is not None:
@@ -430,7 +430,7 @@ class MpcForecast(Mpc):
             if new[k]:
                 ahead.arriving[0, k] = soc[k] * d.car_capacity[k]
             if known[k]:
-                self._promise(ahead, k, int(cars.departure[k]), target)
+                self._promise(ahead, int(k), int(cars.departure[k]), target)
             else:
                 paced = np.minimum(target, soc[k] + self.pace * np.arange(1, hours + 1))
                 ahead.need[:, k] = paced * d.car_capacity[k]
