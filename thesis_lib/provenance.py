@@ -38,6 +38,7 @@ PACKAGES = (
     "scipy",
     "gymnasium",
     "scikit-learn",
+    "highspy",
     "pydantic",
     "matplotlib",
 )

@@ -7,7 +7,8 @@ A run leaves in ``results/<profile>/runs/<edition>/<controller>/<variant>/seed_<
 - ``hourly.csv.gz``: engine, row, net (district, kWh, signed);
 - ``flows.csv.gz`` for seed 0: row, then battery/<home>, charger/<charger>, appliance/<appliance> (kWh) and
   battery_soc/<home>, car_soc/<car> after the hour, in the first engine asked for;
-- ``run.json``: what made it. It is written last: where it stands, the rest is whole.
+- ``run.json``: what made it, with the time of a decision (``decision_seconds``, by engine) of a controller that
+  measures it. It is written last: where it stands, the rest is whole.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def evaluate_controller(
     if unknown or not engines:
         raise EvaluationError(f"unknown engine {', '.join(unknown) or '(none)'}: choose from {', '.join(ENGINES)}.")
     folder = ensure_writable(paths.run(profile, dataset.edition, name, variant, seed))
-    references = {} if name == REFERENCE else _references(profile, dataset, engines, homes, end)
+    usual = {} if name == REFERENCE else references(profile, dataset, engines, homes, end)
     made_from = recipe_of(name, seed, dataset, engines, settings, code=code, homes=homes, end=end)
     if not force and recorded_recipe(folder) == made_from:
         return read_rows(folder / "kpis.csv")
@@ -128,10 +129,13 @@ def evaluate_controller(
 
     watch = stopwatch or Stopwatch()
     tables, hourly, weeks, flows = [], [], [], None
+    decisions: dict[str, dict[str, float]] = {}
     for engine in engines:
         with watch(f"evaluation_{engine}"):
             run, service, community = roll(controller, dataset, engine, homes=homes, end=end, progress=progress)
-        table = evaluate(run, service, references.get(engine))
+        if seconds := getattr(controller, "seconds", None):
+            decisions[engine] = _spread(seconds)
+        table = evaluate(run, service, usual.get(engine))
         if name == REFERENCE:
             table = evaluate(run, service, table)
         identity = {
@@ -166,10 +170,17 @@ def evaluate_controller(
         homes=community.homes,
         end=end,
         recipe=made_from,
+        **({"decision_seconds": decisions} if decisions else {}),
         **about,
     )
     write_json_atomic(folder / "run.json", record)
     return rows
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    """How long the decisions of a run took, each a wall time in seconds."""
+    p50, p95, most = np.percentile(seconds, [50, 95, 100])
+    return {"p50": float(p50), "p95": float(p95), "max": float(most), "count": len(seconds)}
 
 
 def recipe_of(
@@ -186,8 +197,8 @@ def recipe_of(
     """Digest of all that the rows of a run come from; arguments as of `evaluate_controller`.
 
     Code counts where it decides a number: the community, the rules (one of them is the reference), the modules of
-    a controller of the registry and of its bases, and what ``code`` adds. This module only carries numbers from there
-    to files.
+    a controller of the registry and of its bases, the files that its class names in ``code``, and what ``code`` adds.
+    This module only carries numbers from there to files.
 
     Raises:
         OSError: a file of the code cannot be read.
@@ -197,7 +208,7 @@ def recipe_of(
     """
     files = [*(paths.LIBRARY / "community").glob("*.py"), *_modules(CONTROLLERS[REFERENCE]), *code]
     if name in CONTROLLERS:
-        files += _modules(CONTROLLERS[name])
+        files += [*_modules(CONTROLLERS[name]), *getattr(CONTROLLERS[name], "code", ())]
     inputs = {
         "controller": name,
         "seed": seed,
@@ -532,10 +543,23 @@ def settings_of(name: str, seed: int) -> dict[str, Any]:
     return {"seed": seed} if name == "random" else {}
 
 
-def _references(
+def references(
     profile: str, dataset: Dataset, engines: Sequence[str], homes: int, end: int | None
 ) -> dict[str, pd.DataFrame]:
-    """Rows of business as usual by engine."""
+    """Read what a run is measured against.
+
+    Args:
+        profile, dataset, engines, homes, end: as of `evaluate_controller`.
+
+    Returns:
+        Engine -> rows of business as usual.
+
+    Raises:
+        EvaluationError: they are not there, or of another window, data or code.
+
+    Source:
+        kpis.csv of business as usual.
+    """
     folder = paths.run(profile, dataset.edition, REFERENCE, variant_of(homes), 0)
     advice = f"evaluate {REFERENCE} first, with the same edition, engines and end."
     if not (folder / "run.json").is_file():

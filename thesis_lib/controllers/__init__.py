@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from thesis_lib.community.model import Community
-from thesis_lib.controllers import independent, marlisa, rules, shipped, tuned
+from thesis_lib.controllers import independent, marlisa, mpc, rules, shipped, tuned
 
 
 @runtime_checkable
@@ -16,7 +16,7 @@ class Controller(Protocol):
     """Anything that turns what the homes see into what they do, in the fast model or in CityLearn."""
 
     def reset(self, community: Community) -> None:
-        """Begin an episode; the community's constants may be read, its future may not.
+        """Begin an episode; the community's constants may be read, its future may not (`mpc` says what it takes).
 
         Raises
         ------
@@ -39,6 +39,8 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "citylearn_rbc_smart": shipped.RBCSmart,
     "citylearn_rbc_community": shipped.RBCCommunity,
     "random": rules.Random,
+    "mpc_forecast": mpc.MpcForecast,
+    "mpc_perfect": mpc.MpcPerfect,
 }
 
 # Name in every table -> what trains it, see `independent.train`; its settings are in the profile's section `learners`.
