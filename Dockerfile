@@ -16,8 +16,11 @@ RUN python -m venv --without-pip /opt/venv \
 
 FROM base AS serve
 COPY --from=serve-packages /opt/venv /opt/venv
-COPY thesis_lib ./thesis_lib
+COPY results/thesis/runs ./results/thesis/runs
 COPY models ./models
+COPY thesis_lib ./thesis_lib
+# ONNX Runtime would otherwise report its use to its maker.
+ENV ORT_DISABLE_TELEMETRY=1
 USER 1001:1001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=10s --retries=3 \
