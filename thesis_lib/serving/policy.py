@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class ServedPolicy:
                         home,
                         names[-1],
                     )
-        flat = np.fromiter((value for values in observations for value in values), np.float64, sum(self.sizes))
+        flat = np.fromiter(chain.from_iterable(observations), np.float64, sum(self.sizes))
         usable = np.abs(flat) <= LARGEST  # NaN is not
         if not usable.all():
             home, field = self.place(int(np.flatnonzero(~usable)[0]))
