@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CORES ?= 2
 WORKERS ?= 2
+VARIANT ?= broadcast
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -24,8 +25,8 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync lab benchmark spread deploy-check \
-	lock clean
+.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync lab serve fuzz soak benchmark spread \
+	deploy-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -70,6 +71,15 @@ sync: $(STAMP)  ## write notebooks/*.ipynb anew from notebooks/scripts/*.py, the
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir notebooks
 
+serve: $(STAMP)  ## the policy as a service on port 8000 (VARIANT=none: the strictly local one)
+	$(BIN)/python -m thesis_lib.serving.app --model models/$(VARIANT)
+
+fuzz: $(STAMP)  ## 20,000 random requests to the service, none of which may end in a 5xx
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/test_serving_requests.py
+
+soak: $(STAMP)  ## ten minutes of 300 requests a second (MODEL=... for another model)
+	$(BIN)/python benchmarks/service.py --soak 600 --rate 300 --model models/$(VARIANT)
+
 benchmark: $(STAMP)  ## speed, as ratios measured in the same run
 	@for file in benchmarks/*.py; do OMP_NUM_THREADS=$(CORES) $(BIN)/python $$file || exit 1; done
 
@@ -110,6 +120,9 @@ lock: $(STAMP)  ## compile requirements.lock anew (UPGRADE=--upgrade for the new
 	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
 		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(UPGRADE) \
 		--output-file requirements.lock pyproject.toml
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate \
+		--constraint requirements.lock --output-file requirements-serve.lock requirements-serve.in
 	cat requirements-nodeps.txt >> requirements.lock
 	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(UPGRADE) \
