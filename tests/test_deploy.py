@@ -146,7 +146,8 @@ def test_requirements_come_before_the_code():
         assert rest and all(source is None for source, _, _ in rest)
 
 
-OUTSIDE = """models/broadcast/best.pt .git/config .venv/bin/python .env token deploy/compose.yaml checkpoints/x/best.pt results/thesis/kpis.csv
+OUTSIDE = """models/broadcast/best.pt .git/config .venv/bin/python .env token deploy/compose.yaml checkpoints/x/best.pt
+    results/thesis/kpis.csv
     results/thesis/runs/official/cooperative_maddpg/none/seed_1/kpis.csv thesis_lib/maddpg/__pycache__/replay.pyc"""
 
 
