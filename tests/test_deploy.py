@@ -142,7 +142,7 @@ def test_requirements_come_before_the_code():
         assert all(name.startswith("requirements") for _, names, _ in copies(f"{stage}-packages") for name in names)
         assert "--require-hashes" in values(f"{stage}-packages", "RUN")[0]
         first, *rest = copies(stage)
-        assert first == (f"{stage}-packages", ["/opt/venv"], "/opt/venv")
+        assert first == (f"{stage}-packages", ["/venv"], "/venv")
         assert rest and all(source is None for source, _, _ in rest)
 
 
