@@ -3,7 +3,7 @@
 #   docker build --target lab   --tag maddpg-lab:0.1.0 .     JupyterLab and training; torch's CUDA build, driver from the host
 # The tag moves with Python's and Debian's security fixes only; packages are pinned by hash in the lock files.
 FROM python:3.11-slim-bookworm AS base
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/venv/bin:$PATH
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN groupadd --gid 1001 app && useradd --uid 1001 --gid 1001 --create-home --shell /usr/sbin/nologin app
 WORKDIR /app
 
@@ -20,7 +20,7 @@ COPY results/thesis/runs ./results/thesis/runs
 COPY models ./models
 COPY thesis_lib ./thesis_lib
 # ONNX Runtime would otherwise report its use to its maker.
-ENV ORT_DISABLE_TELEMETRY=1
+ENV PATH=/venv/bin:$PATH ORT_DISABLE_TELEMETRY=1
 USER 1001:1001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=10s --retries=3 \
@@ -41,7 +41,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends g++ git && r
     && chown app:app /app
 COPY --from=lab-packages /venv /venv
 COPY --chown=1001:1001 . ./
-ENV PYTHONPATH=/app JUPYTER_PLATFORM_DIRS=1 MPLBACKEND=Agg \
+ENV PATH=/venv/bin:$PATH PYTHONPATH=/app JUPYTER_PLATFORM_DIRS=1 MPLBACKEND=Agg \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1001:1001
 EXPOSE 8888
