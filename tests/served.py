@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -75,9 +76,7 @@ def free_port() -> int:
 @contextmanager
 def running(model_folder: Path, **settings: Any) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """The service as its users start it, in a process of its own, and a client of it."""
-    import os
-
-    port = free_port()
+    port = settings.pop("port", None) or free_port()
     environment = os.environ | {f"THESIS_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "thesis_lib.serving.app", "--model", str(model_folder), "--host", "127.0.0.1"]
