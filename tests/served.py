@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import torch
 from conftest import find, model
 from filelock import FileLock
@@ -56,8 +57,11 @@ def checkpoint(path: Path, edition: str = "offline", seed: int = 0, **overrides:
     return path
 
 
-def exported(shared: Path) -> Path:
+def exported(factory: pytest.TempPathFactory) -> Path:
     """The folder of an exported policy (broadcast, offline edition), made once for all workers of a test run."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers of this run
     folder = shared / "served"
     with FileLock(shared / "served.lock"):
         if not (folder / "policy.onnx").is_file():

@@ -35,7 +35,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.getbasetemp().parent)
+    return exported(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

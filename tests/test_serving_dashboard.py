@@ -100,7 +100,7 @@ def painted(browser: Any) -> list[str]:
 
 
 def test_what_the_dashboard_draws(browser: Any, results: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = exported(tmp_path_factory.getbasetemp().parent)
+    folder = exported(tmp_path_factory)
     settings = {"data": find("offline").schema.parent, "results": results, "seconds": 120}
     port = free_port()
     with running(folder, port=port, **settings) as (client, process):

@@ -63,6 +63,9 @@ const TEXT = {
   },
 };
 
+// A line's entry shows its dashes, for whoever prints without colour.
+const LEGENDS = { line: { boxWidth: 34, boxHeight: 0 }, other: { usePointStyle: true, pointStyleWidth: 24 } };
+
 const byId = (id) => document.getElementById(id);
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const mean = (values) => (values.length ? sum(values) / values.length : NaN);
@@ -172,7 +175,7 @@ function bill(homes) {
 function chart(id, type, data, options) {
   const common = { responsive: true, maintainAspectRatio: false, animation: false,
     interaction: { mode: type === "scatter" ? "nearest" : "index", intersect: false },
-    plugins: { legend: { position: "bottom", labels: { usePointStyle: true, pointStyleWidth: 28 } } }, ...options };
+    plugins: { legend: { position: "bottom", labels: LEGENDS[type] ?? LEGENDS.other } }, ...options };
   if (charts[id]) {
     charts[id].data = data;
     charts[id].options = common;
