@@ -289,8 +289,6 @@ byId("access").addEventListener("submit", (event) => {
   token = byId("token").value; // in this page's memory only
   look();
 });
-addEventListener("beforeprint", () => { for (const each of Object.values(charts)) each.resize(); });
-addEventListener("afterprint", () => { for (const each of Object.values(charts)) each.resize(); });
 Chart.defaults.font.family = "system-ui, sans-serif";
 Chart.defaults.color = "#1b1b1b";
 speak(language);
