@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import torch
 from conftest import find, model
 from filelock import FileLock
@@ -55,8 +57,11 @@ def checkpoint(path: Path, edition: str = "offline", seed: int = 0, **overrides:
     return path
 
 
-def exported(shared: Path) -> Path:
+def exported(factory: pytest.TempPathFactory) -> Path:
     """The folder of an exported policy (broadcast, offline edition), made once for all workers of a test run."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers of this run
     folder = shared / "served"
     with FileLock(shared / "served.lock"):
         if not (folder / "policy.onnx").is_file():
@@ -75,9 +80,7 @@ def free_port() -> int:
 @contextmanager
 def running(model_folder: Path, **settings: Any) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     """The service as its users start it, in a process of its own, and a client of it."""
-    import os
-
-    port = free_port()
+    port = settings.pop("port", None) or free_port()
     environment = os.environ | {f"THESIS_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "thesis_lib.serving.app", "--model", str(model_folder), "--host", "127.0.0.1"]

@@ -28,7 +28,7 @@ from thesis_lib.serving.simulation import EpisodeError, Simulation
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.getbasetemp().parent)
+    return exported(tmp_path_factory)
 
 
 def test_the_graph_acts_as_torch_does_in_every_hour_of_the_year(folder: Path) -> None:

@@ -26,7 +26,7 @@ ANYTHING = st.recursive(
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    folder = exported(tmp_path_factory.getbasetemp().parent)
+    folder = exported(tmp_path_factory)
     with running(folder, data=find("offline").schema.parent, results=folder, seconds=120) as (client, _):
         client.post("/simulate/reset")
         yield client

@@ -349,7 +349,8 @@ def one_home(reading: Reading, home: int) -> Reading:
 
 def community_graphs(community: Community, reading: Reading) -> dict[str, bytes]:
     """``observe.onnx`` and ``step.onnx`` of a community in float64, one copy. Raises RuntimeError."""
-    state = list(community.reset(1))
+    # Some of a fresh state's tensors are one and the same; the exporter would take them for one input.
+    state = [values.clone() for values in community.reset(1)]
     first = torch.zeros(1, dtype=torch.long)
     rows = [community.table[:1], community.index_table[:1], first.expand(1, community.appliances).contiguous()]
     cycles = [getattr(community, f"cycle_{name}") for name in CYCLES]
