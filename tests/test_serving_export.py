@@ -160,7 +160,8 @@ def test_an_episode_is_the_models(folder: Path) -> None:
         for _ in range(hours):
             seen = observer(state)
             flat = export.flat(seen, community.observation_names)
-            np.testing.assert_allclose(packed(episode.observations), flat.astype(np.float32), rtol=1e-6, atol=1e-9)
+            # Both keep float32 where CityLearn does; a sum in another order may round the other way.
+            np.testing.assert_allclose(packed(episode.observations), flat.astype(np.float32), rtol=1e-6, atol=1e-6)
             acted = served.act(flat.astype(np.float32))[0]
             actions = torch.zeros(1, community.homes * community.slots, dtype=community.dtype)
             actions[0, community.action_mask.flatten()] = torch.from_numpy(acted).double()
@@ -169,8 +170,8 @@ def test_an_episode_is_the_models(folder: Path) -> None:
             (hour,) = episode.hours
             done.append(hour)
             for name in ("net", "battery", "battery_soc", "chargers", "car_soc", "appliances"):
-                np.testing.assert_allclose(getattr(hour, name), getattr(flows, name)[0], atol=1e-9, err_msg=name)
-            assert hour.cost == pytest.approx(float(flows.cost.sum()), abs=1e-9)
+                np.testing.assert_allclose(getattr(hour, name), getattr(flows, name)[0], atol=1e-6, err_msg=name)
+            assert hour.cost == pytest.approx(float(flows.cost.sum()), abs=1e-6)
         assert [hour.row for hour in done] == list(range(start, start + hours))
         assert np.ptp([sum(hour.net) for hour in done]) > 1
     assert episode.ended and simulation.step(5).hours == []

@@ -105,7 +105,8 @@ class CommunityPolicy(nn.Module):
             heard.before = None
             heard.sums(padded)  # in the first hour a home hears the sum of its own hour
             now = heard.before
-            heard.before = torch.where(torch.isnan(memory), now, memory)  # type: ignore[arg-type]
+            assert now is not None and memory is not None
+            heard.before = torch.where(torch.isnan(memory), now, memory)
             actions = self.policy(padded)
             return actions.flatten(1).index_select(1, self.slots), heard.before
         return self.policy(padded).flatten(1).index_select(1, self.slots)
