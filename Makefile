@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CORES ?= 2
 WORKERS ?= 2
+VARIANT ?= broadcast
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -24,7 +25,8 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync readme lab benchmark spread lock clean
+.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync readme lab serve fuzz soak benchmark \
+	spread deploy-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -72,6 +74,15 @@ readme: $(STAMP)  ## write the headline of README.md and README.es.md anew from 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir notebooks
 
+serve: $(STAMP)  ## the policy as a service on port 8000 (VARIANT=none: the strictly local one)
+	$(BIN)/python -m thesis_lib.serving.app --model models/$(VARIANT)
+
+fuzz: $(STAMP)  ## 20,000 random requests to the service, none of which may end in a 5xx
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/test_serving_requests.py
+
+soak: $(STAMP)  ## ten minutes of 300 requests a second (MODEL=... for another model)
+	$(BIN)/python benchmarks/service.py --soak 600 --rate 300 --model models/$(VARIANT)
+
 benchmark: $(STAMP)  ## speed, as ratios measured in the same run
 	@for file in benchmarks/*.py; do OMP_NUM_THREADS=$(CORES) $(BIN)/python $$file || exit 1; done
 
@@ -83,11 +94,42 @@ spread: .venv-spread/.installed  ## K = 0 beside BenchMARL's MADDPG, in an envir
 	.venv-spread/bin/python -m pip install --disable-pip-version-check --quiet -r $<
 	@touch $@
 
+# Everything that can be known of the deployment without a cluster and without a container engine.
+OVERLAYS = $(notdir $(wildcard deploy/kubernetes/overlays/*))
+RENDERED = .cache/deploy
+
+deploy-check: $(STAMP) .venv-deploy/.installed $(if $(shell command -v promtool),,.venv-deploy/prometheus)  ## Dockerfile, compose, Kubernetes, monitoring and workflow: schemas, policies, references
+	.venv-deploy/bin/hadolint Dockerfile
+	.venv-deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	.venv-deploy/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	@rm -rf $(RENDERED) && mkdir -p $(RENDERED)
+	for overlay in $(OVERLAYS); do \
+		.venv-deploy/bin/kubectl kustomize deploy/kubernetes/overlays/$$overlay > $(RENDERED)/$$overlay.yaml || exit 1; done
+	.venv-deploy/bin/kubernetes-validate --strict --quiet $(RENDERED)/*.yaml
+	.venv-deploy/bin/checkov --config-file deploy/checkov.yaml --directory $(RENDERED)
+	.venv-deploy/bin/checkov --config-file deploy/checkov.yaml --file Dockerfile .github/workflows/ci.yml
+	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/test_deploy.py
+
+.venv-deploy/.installed: deploy/requirements.lock
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r $<
+	@touch $@
+
+# Prometheus and promtool: Debian's and Ubuntu's package, unpacked and not installed. Elsewhere have promtool on the PATH.
+.venv-deploy/prometheus: | .venv-deploy/.installed
+	cd .venv-deploy && apt-get download prometheus && dpkg --extract prometheus_*.deb prometheus && rm prometheus_*.deb
+
 lock: $(STAMP)  ## compile requirements.lock anew (UPGRADE=--upgrade for the newest versions)
 	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
 		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(UPGRADE) \
 		--output-file requirements.lock pyproject.toml
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate \
+		--constraint requirements.lock --output-file requirements-serve.lock requirements-serve.in
 	cat requirements-nodeps.txt >> requirements.lock
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(UPGRADE) \
+		--output-file deploy/requirements.lock deploy/requirements.in
 
 clean:  ## remove the environment and all that git ignores, except checkpoints and cached data
 	git clean -fdX --exclude='!checkpoints' --exclude='!.cache'

@@ -59,6 +59,19 @@ def test_lock_pins_every_direct_dependency_with_hashes_and_names_no_host():
     assert text.endswith(read("requirements-nodeps.txt")), "run `make lock`"
 
 
+def test_the_services_own_lock_is_part_of_the_lock_and_small():
+    text = read("requirements-serve.lock")
+    served = pins(text)
+    assert served.items() <= LOCK.items()
+    assert {pin.split(";")[0].strip() for pin in read("requirements-serve.in").splitlines() if pin[0] != "#"} <= set(
+        served
+    )
+    assert not {"torch", "citylearn", "pandas", "onnx", "onnxscript", "scipy", *FORBIDDEN} & set(served)
+    entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(served) < 40 and all("--hash=sha256:" in entry for entry in entries)
+    assert not re.search(r"://|--index|--extra-index|--find-links|--trusted-host", text)
+
+
 def test_torch_is_pinned_exactly_and_apart():
     assert TORCH == {"torch": "2.13.0"}
     assert "hash" not in read("requirements-torch.txt")

@@ -1,0 +1,427 @@
+"""The service: every endpoint, every limit, what it does when things go wrong, and CityLearn as its client."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from conftest import find, model
+from served import exported, midsummer, packed, running
+
+from thesis_lib.community import dataset, original
+from thesis_lib.community.kpis import Service, evaluate
+from thesis_lib.maddpg.training import load_policy
+from thesis_lib.serving import client as clients
+from thesis_lib.serving import comparison, export
+from thesis_lib.serving.policy import ServedPolicy
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[httpx.Client]:
+    with running(folder, data=find("offline").schema.parent, results=folder / "none", seconds=60) as (client, _):
+        yield client
+
+
+def test_health_and_readiness(client: httpx.Client) -> None:
+    assert (client.get("/health").status_code, client.get("/health").json()) == (200, {"status": "healthy"})
+    answer = client.get("/ready")
+    assert answer.status_code == 200
+    assert {"status": "ready", "model_loaded": True}.items() <= answer.json().items()
+
+
+def test_predict(client: httpx.Client, folder: Path) -> None:
+    seen = midsummer()
+    answer = client.post("/predict", json={"observations": seen})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body.keys() == {"actions", "timestamp", "model_version"}
+    served = ServedPolicy(folder / "policy.onnx")
+    assert body["model_version"] == served.version
+    assert [*map(len, body["actions"])] == [len(names) for names in model("offline").action_names]
+    np.testing.assert_allclose(packed(body["actions"]), served.act(packed(seen)), atol=1e-6)
+    moment = datetime.fromisoformat(body["timestamp"])
+    assert moment.tzinfo is not None and abs((datetime.now(UTC) - moment).total_seconds()) < 60
+
+
+def test_schema(client: httpx.Client) -> None:
+    community = model("offline")
+    homes = client.get("/schema").json()["homes"]
+    assert [[entry["name"] for entry in home["observations"]] for home in homes] == community.observation_names
+    assert [[entry["name"] for entry in home["actions"]] for home in homes] == community.action_names
+    units = {entry["name"]: entry["unit"] for entry in homes[0]["observations"]}
+    assert units["electricity_pricing"] == "EUR/kWh" and units["non_shiftable_load"] == "kWh"
+    assert all(-1 <= entry["low"] <= 0 < entry["high"] <= 1 for home in homes for entry in home["actions"])
+
+
+def changed(home: int, place: int, value: Any) -> list[list[Any]]:
+    seen: list[list[Any]] = midsummer()
+    seen[home][place] = value
+    return seen
+
+
+WRONG = {
+    "too few homes": (lambda: midsummer()[:16], 422, "16 homes, expected 17", None),
+    "no home": (lambda: [], 422, "0 homes, expected 17", None),
+    "a value is missing": (lambda: [*midsummer()[:2], midsummer()[2][:-1], *midsummer()[3:]], 422, "27", "Building_3"),
+    "a value too many": (lambda: [midsummer()[0] + [1.0], *midsummer()[1:]], 422, "53 values", "Building_1"),
+    "NaN": (lambda: changed(4, 7, float("nan")), 422, "finite", "Building_5"),
+    "infinity": (lambda: changed(4, 7, float("inf")), 422, "finite", "Building_5"),
+    "absurd": (lambda: changed(16, 0, 1e30), 422, "less than or equal", "Building_17"),
+    "text": (lambda: changed(1, 2, "3"), 422, "number", "Building_2"),
+    "null": (lambda: changed(1, 2, None), 422, "number", "Building_2"),
+    "a list": (lambda: changed(1, 2, [1.0]), 422, "number", "Building_2"),
+    "a home that is no list": (lambda: [3.0, *midsummer()[1:]], 422, "array", "Building_1"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_observations_name_the_home_and_the_field(client: httpx.Client, case: str) -> None:
+    observations, status, says, home = WRONG[case]
+    answer = client.post("/predict", content=json.dumps({"observations": observations()}), headers=JSON)
+    body = answer.json()
+    assert answer.status_code == status and says in body["detail"]
+    assert body["home"] == home and (home is None or home in body["detail"])
+    if case in ("NaN", "infinity", "absurd", "text", "null", "a list"):
+        place = {"Building_5": (4, 7), "Building_17": (16, 0), "Building_2": (1, 2)}[home]
+        assert body["field"] == model("offline").observation_names[place[0]][place[1]]
+        assert body["field"] in body["detail"]
+    assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [(b"", 400), (b"{", 400), (b"\xff\xfe", 400), (b"[]", 422), (b"{}", 422), (b'{"observations": 1}', 422)]
+    + [(b'{"observations": [], "more": 1}', 422), (b"[" * 60_000, 400), (b'{"a":' * 10_000, 400)],
+)
+def test_a_body_that_is_no_request(client: httpx.Client, content: bytes, status: int) -> None:
+    answer = client.post("/predict", content=content, headers=JSON)
+    assert answer.status_code == status and answer.json()["detail"]
+
+
+def test_a_body_too_large(client: httpx.Client) -> None:
+    for content in (b" " * 70_000, iter([b" " * 1000] * 70)):  # with its length told, and without
+        assert client.post("/predict", content=content, headers=JSON).status_code == 413
+    assert client.post("/predict", json={"observations": midsummer()}).status_code == 200
+
+
+def test_metrics(client: httpx.Client, folder: Path) -> None:
+    def read() -> dict[str, float]:
+        text = client.get("/metrics").text
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
+
+    before = read()
+    client.post("/predict", json={"observations": midsummer()})
+    client.post("/predict", json={"observations": []})
+    after = read()
+    for name, by in (
+        ("maddpg_predictions_total", 1),
+        ("maddpg_prediction_errors_total", 1),
+        ("maddpg_prediction_duration_seconds_count", 1),
+    ):
+        assert after[name] - before[name] == by, name
+    assert 'maddpg_prediction_duration_seconds_bucket{le="1e-05"}' in after
+    assert 'maddpg_prediction_duration_seconds_bucket{le="0.01"}' in after
+    assert after["uptime_seconds"] > before["uptime_seconds"] > 0
+    assert abs(after["maddpg_model_load_timestamp"] - time.time()) < 600
+    version = ServedPolicy(folder / "policy.onnx").version
+    community = model("offline")
+    seen, done = (sum(map(len, names)) for names in (community.observation_names, community.action_names))
+    labels = f'actions="{done}",agents="17",observations="{seen}",version="{version}"'
+    assert after[f"maddpg_model_info{{{labels}}}"] == 1
+
+
+def test_every_answer_is_guarded_and_none_is_open_to_other_sites(client: httpx.Client) -> None:
+    for path in ("/health", "/docs", "/openapi.json", "/static/dashboard.html", "/nowhere"):
+        answer = client.get(path, headers={"origin": "http://elsewhere.example"})
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert "access-control-allow-origin" not in answer.headers
+        assert "server" not in answer.headers
+    preflight = {"origin": "http://elsewhere.example", "access-control-request-method": "POST"}
+    answer = client.options("/predict", headers=preflight)
+    assert answer.status_code == 405 and "access-control-allow-origin" not in answer.headers
+
+
+def test_nothing_outside_the_static_folder_is_served(client: httpx.Client) -> None:
+    host, port = client.base_url.host, client.base_url.port
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd"):
+        with socket.create_connection((host, port), timeout=10) as raw:  # a client library would tidy the path
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: raw.recv(65536), b""))
+        assert b" 404 " in answer.splitlines()[0] and b"create_app" not in answer and b"root:" not in answer
+
+
+def test_the_simulation_is_one_episode_of_the_real_community(client: httpx.Client) -> None:
+    answer = client.post("/simulate/reset", json={"start": 500})
+    assert answer.status_code == 200
+    episode = answer.json()
+    assert episode["edition"] == "offline" and episode["row"] == 500 and len(episode["homes"]) == 17
+    # What the policy does in it is what /predict says.
+    wanted = client.post("/predict", json={"observations": episode["observations"]}).json()["actions"]
+    first = client.post("/simulate/step").json()
+    np.testing.assert_allclose(packed(first["hours"][0]["actions"]), packed(wanted), atol=1e-6)
+    rest = client.post("/simulate/step", json={"hours": 24}).json()
+    assert [hour["row"] for hour in rest["hours"]] == list(range(501, 525)) and rest["row"] == 525
+    own = client.post("/simulate/step", json={"actions": [[0.0] * len(home) for home in wanted]}).json()
+    assert own["hours"][0]["battery"] == [0.0] * 17
+    for body in ({"start": -1}, {"start": 8759}, {"start": "0"}, {"begin": 0}):
+        assert client.post("/simulate/reset", json=body).status_code == 422
+    for body in ({"hours": 0}, {"hours": 169}, {"actions": [[0.0]]}, {"actions": [[2.0]]}):
+        assert client.post("/simulate/step", json=body).status_code == 422
+
+
+def test_the_comparison_wants_runs(client: httpx.Client) -> None:
+    answer = client.get("/comparison", params={"start": 0, "hours": 24})
+    assert answer.status_code == 503 and "no evaluated run" in answer.json()["detail"]
+    assert client.get("/comparison", params={"start": 0, "hours": 0}).status_code == 422
+
+
+def test_the_comparison_reads_what_runs_left(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from thesis_lib.provenance import write_csv_atomic
+
+    for name in ("charge_on_arrival", "business_as_usual", "rule"):
+        run = tmp_path / "runs" / "offline" / name / "default" / "seed_0"
+        run.mkdir(parents=True)
+        net = [float(len(name) + hour) for hour in range(5)]
+        both = pd.DataFrame(
+            {"engine": ["citylearn"] * 5 + ["model"] * 5, "row": [*range(5)] * 2, "net": net + [0.0] * 5}
+        )
+        write_csv_atomic(run / "hourly.csv.gz", both)
+        flows = {
+            "row": range(5),
+            "battery/Building_15": 1.0,
+            "charger/charger_15_2": 2.0,
+            "battery_soc/Building_15": 9.0,
+        }
+        write_csv_atomic(run / "flows.csv.gz", pd.DataFrame(flows | {"appliance/deferrable_appliance_1": 4.0}))
+        (run / "run.json").write_text("{}")
+    found = comparison.read(tmp_path, "offline", 1, 3)
+    # No learner was rolled: its place stays empty; the rule is the better of the two comparators.
+    assert [(run["role"], run["controller"]) for run in found["runs"]] == [
+        ("no_control", "charge_on_arrival"),
+        ("comparator", "rule"),
+    ]
+    assert found["runs"][1]["net"] == [5.0, 6.0, 7.0]
+    assert found["runs"][1]["homes"] == {"Building_15": [3.0] * 3, "Building_1": [4.0] * 3}
+
+
+def test_without_a_data_set_the_policy_is_served_all_the_same(folder: Path, tmp_path: Path) -> None:
+    with running(folder, data=tmp_path) as (client, _):
+        answer = client.post("/simulate/reset")
+        assert answer.status_code == 503 and "set it to the folder of the data set" in answer.json()["detail"]
+        assert client.post("/predict", json={"observations": midsummer()}).status_code == 200
+
+
+def test_a_token_where_one_is_set(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("a secret\n")
+    with running(folder, token_file=secret) as (client, _):
+        body = {"observations": midsummer()}
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic a secret"}):
+            answer = client.post("/predict", json=body, headers=headers)
+            assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
+        assert client.post("/simulate/reset").status_code == 401
+        assert client.get("/ready").status_code == 200
+        assert client.post("/predict", json=body, headers={"authorization": "Bearer a secret"}).status_code == 200
+
+
+def test_settings_that_cannot_be_used_end_in_one_line(tmp_path: Path) -> None:
+    for name, value, says in (
+        ("THESIS_PORT", "70000", "THESIS_PORT"),
+        ("THESIS_CONCURRENCY", "many", "THESIS_CONCURRENCY"),
+        ("THESIS_TOKEN_FILE", str(tmp_path / "nothing"), "cannot be read"),
+        ("THESIS_TOKEN", "", "the token is empty"),
+    ):
+        answer = subprocess.run(
+            [sys.executable, "-m", "thesis_lib.serving.app"],
+            env=os.environ | {name: value},
+            capture_output=True,
+            text=True,
+        )
+        assert answer.returncode == 1 and says in answer.stderr and answer.stderr.count("\n") == 1, answer.stderr
+
+
+def test_a_model_is_replaced_without_a_failed_request_and_a_bad_one_is_not_taken(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    file = tmp_path / "model" / "policy.onnx"
+    whole, body = file.read_bytes(), {"observations": midsummer()}
+    card = ServedPolicy(file).card
+
+    def put(content: bytes) -> None:
+        draft = file.with_suffix(".draft")
+        draft.write_bytes(content)
+        os.replace(draft, file)
+
+    def rejected(client: httpx.Client) -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith("maddpg_model_rejected_total")).split()[1])
+
+    def until(ready: Any) -> None:
+        for _ in range(600):
+            if ready():
+                return
+            time.sleep(0.05)
+        raise AssertionError("nothing happened in 30 s")
+
+    file.write_bytes(whole[:1000])
+    with running(tmp_path / "model", reload_seconds=0.05) as (client, _):
+        answer = client.get("/ready")
+        assert answer.status_code == 503 and answer.json()["model_loaded"] is False
+        assert "not a readable ONNX file" in answer.json()["reason"]
+        assert client.get("/health").status_code == 200
+        assert client.post("/predict", json=body).status_code == 503
+        put(whole)
+        until(lambda: client.get("/ready").status_code == 200)
+        statuses, versions, stop = [], set(), threading.Event()
+
+        def ask() -> None:
+            with httpx.Client(base_url=client.base_url, timeout=30) as own:
+                while not stop.is_set():
+                    answer = own.post("/predict", json=body)
+                    statuses.append(answer.status_code)
+                    versions.add(answer.json().get("model_version"))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        for number, bad in enumerate((whole[:5000], b"nothing", (folder / "step.onnx").read_bytes())):
+            before = rejected(client)
+            put(bad)
+            until(lambda before=before: rejected(client) > before)
+            assert client.get("/ready").status_code == 200, number
+        put(export.with_card(whole, card | {"version": "another"}))
+        until(lambda: client.get("/schema").json()["model_version"] == "another")
+        file.unlink()
+        until(lambda: rejected(client) > 4)
+        assert client.post("/predict", json=body).json()["model_version"] == "another"
+        stop.set()
+        asking.join()
+    assert set(statuses) == {200} and versions == {card["version"], "another"}
+
+
+def test_overload_is_refused_and_passes(folder: Path) -> None:
+    with running(folder, concurrency=4, seconds=2) as (client, _):
+        address = (client.base_url.host, client.base_url.port)
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+        slow = [socket.create_connection(address, timeout=30) for _ in range(4)]
+        for connection in slow:  # a body that never comes
+            connection.sendall(head)
+        body = {"observations": midsummer()}
+        for _ in range(600):
+            answer = client.post("/predict", json=body)
+            if answer.status_code == 429:
+                break
+        assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
+        assert client.get("/health").status_code == 200  # who asks for a sign of life gets it
+        for connection in slow:
+            assert b" 408 " in connection.recv(4096).splitlines()[0]
+            connection.close()
+        assert client.post("/predict", json=body).status_code == 200
+
+
+def test_more_connections_than_allowed_are_refused(folder: Path) -> None:
+    with running(folder, connections=8) as (client, _):
+        address = (client.base_url.host, client.base_url.port)
+        client.get("/health")
+        held = [socket.create_connection(address, timeout=30) for _ in range(12)]
+        held[-1].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b" 503 " in held[-1].recv(4096).splitlines()[0]
+        for connection in held:
+            connection.close()
+        for _ in range(600):
+            with httpx.Client(base_url=client.base_url) as fresh:
+                if fresh.get("/health").status_code == 200:
+                    break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("it did not recover")
+
+
+def test_a_request_under_way_is_answered_before_the_service_ends(folder: Path) -> None:
+    with running(folder) as (client, process):
+        content = json.dumps({"observations": midsummer()}).encode()
+        head = (
+            f"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        )
+        with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as raw:
+            raw.sendall(head + content[:100])
+            time.sleep(0.3)  # until the service has it
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert process.poll() is None
+            raw.sendall(content[100:])
+            assert b" 200 " in raw.recv(65536).splitlines()[0]
+        # After its last answer it ends by the signal it was sent, as a shell would expect.
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+def test_citylearn_rolls_a_week_with_actions_from_the_service(client: httpx.Client, folder: Path) -> None:
+    source = find("offline")
+    policy = load_policy(folder / "best.pt", model("offline"))
+    own, _ = original.rollout(source, policy, end=168, progress=False)
+    env = dataset.load(source, end=168)
+    env.reset()
+    service = Service.from_citylearn(env)
+    remote = clients.roll(env, client)
+    assert remote.net.shape == (168, 17)
+    ours, theirs = (evaluate(run, service) for run in (own, remote))
+    assert ours.kpi.tolist() == theirs.kpi.tolist() and len(ours) > 20
+    np.testing.assert_allclose(theirs.value, ours.value, rtol=1e-6, atol=1e-6)
+    usual, _ = original.rollout(source, _Idle(), end=168, progress=False)
+    assert abs(usual.district - own.district).max() > 1  # the policy does something
+
+
+class _Idle:
+    def reset(self, community: Any) -> None:
+        self.shape = (1, *community.action_mask.shape)
+
+    def act(self, observations: Any) -> Any:
+        return observations.new_zeros(self.shape)
+
+
+def test_the_client_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert clients.main(["http://127.0.0.1:9", "--hours", "3", "--edition", "offline"]) == 1
+    error = capsys.readouterr().err
+    assert "does not answer" in error and error.count("\n") == 1
+
+
+def test_many_clients_at_once_get_their_own_answers(client: httpx.Client, folder: Path) -> None:
+    served, seen = ServedPolicy(folder / "policy.onnx"), midsummer()
+
+    def ask(load: float) -> tuple[float, list[list[float]]]:
+        own = [list(home) for home in seen]
+        own[2][own_place] = load
+        with httpx.Client(base_url=client.base_url, timeout=30) as mine:
+            return load, mine.post("/predict", json={"observations": own}).json()["actions"]
+
+    own_place = served.observations[2].index("non_shiftable_load")
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for load, actions in pool.map(ask, np.linspace(0, 8, 48)):
+            mine = [list(home) for home in seen]
+            mine[2][own_place] = load
+            np.testing.assert_allclose(packed(actions), served.act(packed(mine)), atol=1e-6)

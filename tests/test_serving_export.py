@@ -1,0 +1,248 @@
+"""The exported graphs do what torch does, the service reads what the model reads, and needs no torch for it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import find, model
+from served import checkpoint, exported, packed
+
+from thesis_lib.community import dataset
+from thesis_lib.community.model import FLOATS, INDICES, Community
+from thesis_lib.community.observations import Observer
+from thesis_lib.community.reading import read_environment
+from thesis_lib.maddpg.training import TrainConfig, load_policy
+from thesis_lib.serving import export
+from thesis_lib.serving.data import DataError, read
+from thesis_lib.serving.policy import ModelError, ServedPolicy
+from thesis_lib.serving.simulation import EpisodeError, Simulation
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory)
+
+
+def test_the_graph_acts_as_torch_does_in_every_hour_of_the_year(folder: Path) -> None:
+    community = model("offline")
+    policy = load_policy(folder / "best.pt", community).policy
+    seen, done = export.recorded(policy, community)
+    assert seen.shape[:2] == (168, 53)
+    assert float(done.std((0, 1))[community.action_mask].min()) > 1e-3  # every device does now this, now that
+    served = ServedPolicy(folder / "policy.onnx")
+    worst = export.difference((folder / "policy.onnx").read_bytes(), community, seen, done)
+    assert worst <= 1e-5
+    assert served.card["parity"]["largest_difference"] == pytest.approx(worst, rel=1e-3, abs=1e-7)
+    # One hour alone, and as lists, is the same as many at once.
+    lists = [seen[7, 3, home, : len(names)].tolist() for home, names in enumerate(community.observation_names)]
+    actions = served.unpack(served.act(served.pack(lists))[0])
+    for home, names in enumerate(community.action_names):
+        np.testing.assert_allclose(actions[home], done[7, 3, home, : len(names)], atol=1e-5)
+
+
+def test_the_card_says_what_the_policy_is(folder: Path) -> None:
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert ServedPolicy(folder / "policy.onnx").card == card
+    assert card["edition"] == "offline" and card["variant"] == "broadcast" and card["memory"] == []
+    assert "aggregator" in card["communication"] and card["evaluation"] is None
+    assert [home["name"] for home in card["homes"]] == model("offline").home_names
+    assert card["homes"][0]["observations"][3]["name"] == model("offline").observation_names[0][3]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "## Limits" in text and card["version"] in text
+
+
+def test_a_run_gives_the_card_its_kpis_and_another_runs_do_not_fit(folder: Path, tmp_path: Path) -> None:
+    header = "edition,controller,variant,seed,split,kpi,value,unit,engine\n"
+    row = "offline,cooperative_maddpg,broadcast,{},test,cost,123.5,EUR,citylearn\n"
+    policy = load_policy(folder / "best.pt", model("offline"))
+    with pytest.raises(export.ExportError, match="evaluate the policy first"):
+        export.make_card(policy, folder / "best.pt", "offline", "broadcast", model("offline"), tmp_path)
+    (tmp_path / "run.json").write_text('{"git": {"commit": "abc"}, "recipe": "r", "written": "w"}')
+    for seed, fits in ((0, True), (1, False)):
+        (tmp_path / "kpis.csv").write_text(header + row.format(seed))
+        if fits:
+            card = export.make_card(policy, folder / "best.pt", "offline", "broadcast", model("offline"), tmp_path)
+            assert card["evaluation"]["kpis"][0]["value"] == 123.5
+            card["parity"] = {"largest_difference": 0.0, "hours": 1}
+            assert "| cost | test | 123.5 | EUR |" in export.describe(card)
+        else:
+            with pytest.raises(export.ExportError, match="another edition or seed"):
+                export.make_card(policy, folder / "best.pt", "offline", "broadcast", model("offline"), tmp_path)
+
+
+def test_what_a_late_broadcast_remembers_goes_in_and_out(tmp_path: Path) -> None:
+    community = model("offline")
+    policy = load_policy(checkpoint(tmp_path / "late.pt", broadcast_delay=1), community).policy
+    seen = torch.cat([Observer(community)(community.reset(1, row)) for row in (12, 4000, 8000)]).float()
+    policy.reset()
+    wanted = [policy(hour.unsqueeze(0)) for hour in seen]
+    whole = export.CommunityPolicy(copy.deepcopy(policy), community.observation_names, community.action_names)
+    memory = torch.full((1,), torch.nan)
+    for hour, want in zip(seen, wanted, strict=True):
+        observations = torch.from_numpy(export.flat(hour.unsqueeze(0), community.observation_names))
+        found, memory = whole(observations, memory)
+        np.testing.assert_array_equal(found.detach(), export.flat(want.detach(), community.action_names))
+    assert not torch.equal(wanted[1], policy(seen[1:2]))  # it does remember
+
+
+def test_one_homes_graph_acts_as_it_does_in_the_community(tmp_path: Path) -> None:
+    env = dataset.load(find("offline"))
+    env.reset()
+    reading = read_environment(env)
+    community = Community(reading, dtype=torch.float64)
+    trained = load_policy(checkpoint(tmp_path / "none.pt", coordination="none"), community)
+    config, settings = TrainConfig(**trained.checkpoint["config"]), trained.checkpoint["guard_settings"]
+    seen, done = (values.flatten(0, 1) for values in export.recorded(trained.policy, community))
+    home = 14  # two chargers
+    graph = export.home_graph(trained.policy, config, settings, reading, home)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    own = seen[:, home, : len(community.observation_names[home])].numpy()
+    (found,) = session.run(None, {"observations": own})
+    assert np.abs(found - done[:, home, : found.shape[1]].numpy()).max() <= 1e-5
+    heard = TrainConfig(**{**config.model_dump(), "coordination": "broadcast"})
+    with pytest.raises(export.ExportError, match="needs the other homes"):
+        export.home_graph(trained.policy, heard, settings, reading, home)
+
+
+def test_the_data_are_read_as_citylearn_reads_them(edition: str) -> None:
+    source = find(edition)
+    env = dataset.load(source)
+    env.reset()
+    reading = read_environment(env)
+    community = Community(reading, dtype=torch.float64)
+    about = {
+        "homes": community.home_names,
+        "observation_names": community.observation_names,
+        "action_names": community.action_names,
+        "cars": community.car_names,
+        "chargers": community.charger_names,
+        "appliances": community.appliance_names,
+        "floats": list(FLOATS),
+        "indices": list(INDICES),
+        **{key: reading.storage[key].tolist() for key in ("minimum_soc", "keep")},
+    }
+    series = read(source.schema.parent, about)
+    assert series.edition == edition
+    for name in ("table", "index_table", "start_soc", "drift_noise", "drift_base"):
+        np.testing.assert_array_equal(getattr(series, name), getattr(community, name).numpy(), err_msg=name)
+    for name, values in series.cycles.items():
+        np.testing.assert_array_equal(values, getattr(community, f"cycle_{name}").numpy(), err_msg=name)
+    with pytest.raises(DataError, match="other homes"):
+        read(source.schema.parent, about | {"homes": community.home_names[1:]})
+
+
+def test_altered_data_are_no_edition(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"buildings": {}}')
+    with pytest.raises(DataError, match="neither the official edition nor"):
+        read(tmp_path, {})
+    with pytest.raises(DataError, match="no schema.json in THESIS_DATA"):
+        read(tmp_path / "nowhere", {})
+
+
+def test_an_episode_is_the_models(folder: Path) -> None:
+    community = model("offline")
+    served = ServedPolicy(folder / "policy.onnx")
+    simulation = Simulation(folder, served, find("offline").schema.parent)
+    with pytest.raises(EpisodeError, match="no episode yet"):
+        simulation.step(1)
+    for start, hours in ((0, 60), (8700, 59)):
+        episode = simulation.reset(start)
+        state, observer = community.reset(1, start), Observer(community)
+        done = []
+        for _ in range(hours):
+            seen = observer(state)
+            flat = export.flat(seen, community.observation_names)
+            # Both keep float32 where CityLearn does; a sum in another order may round the other way.
+            np.testing.assert_allclose(packed(episode.observations), flat.astype(np.float32), rtol=1e-6, atol=1e-6)
+            acted = served.act(flat.astype(np.float32))[0]
+            actions = torch.zeros(1, community.homes * community.slots, dtype=community.dtype)
+            actions[0, community.action_mask.flatten()] = torch.from_numpy(acted).double()
+            state, flows = community.step(state, actions.view(1, community.homes, community.slots))
+            episode = simulation.step(1)
+            (hour,) = episode.hours
+            done.append(hour)
+            for name in ("net", "battery", "battery_soc", "chargers", "car_soc", "appliances"):
+                np.testing.assert_allclose(getattr(hour, name), getattr(flows, name)[0], atol=1e-6, err_msg=name)
+            assert hour.cost == pytest.approx(float(flows.cost.sum()), abs=1e-6)
+        assert [hour.row for hour in done] == list(range(start, start + hours))
+        assert np.ptp([sum(hour.net) for hour in done]) > 1
+    assert episode.ended and simulation.step(5).hours == []
+    with pytest.raises(EpisodeError, match="beyond the last row"):
+        simulation.reset(8759)
+    simulation.reset(0)
+    with pytest.raises(EpisodeError, match="one hour only"):
+        simulation.step(2, [[0.0]])
+    with pytest.raises(EpisodeError, match="expected lists of"):
+        simulation.step(1, [[0.0]])
+
+
+def test_a_file_that_is_no_policy_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "policy.onnx").read_bytes()
+    bad = tmp_path / "policy.onnx"
+    for content, says in (
+        (b"", "not a readable ONNX file"),
+        (whole[: len(whole) // 2], "not a readable ONNX file"),
+        (b"\x00" * 5000, "not a readable ONNX file"),
+        ((folder / "step.onnx").read_bytes(), "no card"),
+        ((folder / "observe.onnx").read_bytes(), "no card"),
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(ModelError, match=says) as caught:
+            ServedPolicy(bad)
+        assert "\n" not in str(caught.value)
+    card = ServedPolicy(folder / "policy.onnx").card
+    for change, says in (
+        ({"format": 99}, "format 99"),
+        ({"homes": card["homes"][1:]}, "other inputs or outputs"),
+        ({"memory": ["memory"]}, "the service keeps nothing"),
+    ):
+        bad.write_bytes(export.with_card(whole, card | change))
+        with pytest.raises(ModelError, match=says):
+            ServedPolicy(bad)
+    with pytest.raises(ModelError, match="cannot be read"):
+        ServedPolicy(tmp_path / "nothing.onnx")
+
+
+def test_wrong_arguments_end_in_one_line_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
+    out = tmp_path / "out"
+    for name, says in (("missing.pt", "train first"), ("broken.pt", "no readable checkpoint")):
+        assert export.main([str(tmp_path / name), "--out", str(out), "--edition", "offline"]) == 1
+        error = capsys.readouterr().err
+        assert says in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not out.exists()
+    with pytest.raises(SystemExit, match="0"):
+        export.main(["--help"])
+    assert "--run" in capsys.readouterr().out
+
+
+def test_the_service_needs_neither_torch_nor_citylearn(folder: Path) -> None:
+    script = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "citylearn", "pandas", "scipy", "onnx", "matplotlib", "yaml"):
+            raise ModuleNotFoundError(f"{name} is not in the service's image", name=name)
+sys.meta_path.insert(0, Absent())
+from pathlib import Path
+from thesis_lib.serving import app
+from thesis_lib.serving.policy import ServedPolicy
+from thesis_lib.serving.simulation import Simulation
+folder, data = map(Path, sys.argv[1:])
+simulation = Simulation(folder, ServedPolicy(folder / "policy.onnx"), data)
+simulation.reset(10)
+print(len(simulation.step(3).hours), app.create_app(app.Settings(model=folder)).title)
+"""
+    data = find("offline").schema.parent
+    answer = subprocess.run([sys.executable, "-c", script, folder, data], capture_output=True, text=True)
+    assert answer.stdout == "3 Community energy policy\n", answer.stderr

@@ -1,0 +1,124 @@
+"""Random requests, from the service's own OpenAPI description and beside it: none may end in a 5xx."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from conftest import find
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from served import exported, midsummer, running
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+ANSWERS = {200, 400, 401, 404, 405, 408, 413, 422, 429}
+NUMBERS = st.floats() | st.integers() | st.sampled_from([1e6, -1e6, 1e6 + 1, 1e38, 1e39, 5e-324, 2**63, -(2**63)])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = exported(tmp_path_factory)
+    with running(folder, data=find("offline").schema.parent, results=folder, seconds=120) as (client, _):
+        client.post("/simulate/reset")
+        yield client
+
+
+def of_schema(schema: dict[str, Any], parts: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """What a JSON schema describes, now and then something else in its place."""
+    if "$ref" in schema:
+        return of_schema(parts[schema["$ref"].rsplit("/", 1)[1]], parts)
+    if "anyOf" in schema:
+        return st.one_of([of_schema(each, parts) for each in schema["anyOf"]])
+    kind = schema.get("type")
+    found: st.SearchStrategy[Any]
+    if kind == "object":
+        fields = {name: of_schema(value, parts) for name, value in schema.get("properties", {}).items()}
+        needed = set(schema.get("required", ()))
+        found = st.fixed_dictionaries(
+            {name: value for name, value in fields.items() if name in needed},
+            optional={name: value for name, value in fields.items() if name not in needed},
+        )
+    elif kind == "array":
+        found = st.lists(of_schema(schema["items"], parts), max_size=20)
+    elif kind == "integer":
+        found = st.integers(schema.get("minimum"), min(schema.get("maximum", 48), 48))
+    elif kind == "number":
+        found = st.floats(schema.get("minimum"), schema.get("maximum"), allow_nan=False)
+    else:
+        found = st.none()
+    return st.integers(0, 19).flatmap(lambda draw: ANYTHING if draw == 0 else found)
+
+
+@st.composite
+def nearly_right(draw: Any) -> dict[str, Any]:
+    """A request that would be served, but for a few values, or a home too many or too few."""
+    homes: list[Any] = [list(home) for home in SEEN]
+    for _ in range(draw(st.integers(0, 4))):
+        home = draw(st.integers(0, len(homes) - 1))
+        if isinstance(homes[home], list) and homes[home]:
+            homes[home][draw(st.integers(0, len(homes[home]) - 1))] = draw(NUMBERS | ANYTHING)
+    change = draw(st.integers(0, 9))
+    if change == 0:
+        homes.pop(draw(st.integers(0, len(homes) - 1)))
+    elif change == 1:
+        homes[draw(st.integers(0, len(homes) - 1))] = draw(ANYTHING)
+    elif change == 2:
+        homes.append(draw(ANYTHING))
+    return {"observations": homes}
+
+
+SEEN: list[list[float]] = []
+
+
+def check(answer: httpx.Response) -> None:
+    assert answer.status_code in ANSWERS, answer.text
+    if answer.status_code == 200 and answer.url.path == "/predict":
+        assert all(-1.0 <= value <= 1.0 for home in answer.json()["actions"] for value in home)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_request_ends_in_a_5xx(service: httpx.Client, data: st.DataObject) -> None:
+    if not SEEN:
+        SEEN.extend(midsummer())
+        DESCRIPTION.update(service.get("/openapi.json").json())
+    case = data.draw(st.integers(0, 9))
+    if case < 5:
+        check(service.post("/predict", content=json.dumps(data.draw(nearly_right()))))
+    elif case < 8:
+        operations = [
+            (path, method, operation)
+            for path, methods in DESCRIPTION["paths"].items()
+            for method, operation in methods.items()
+            if path != "/comparison"  # 503 is its right answer where no run was evaluated
+        ]
+        path, method, operation = data.draw(st.sampled_from(operations))
+        content = None
+        if "requestBody" in operation:
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            parts = DESCRIPTION["components"]["schemas"] | schema.get("$defs", {})
+            content = json.dumps(data.draw(of_schema(schema, parts)))
+        check(service.request(method, path, content=content, headers={"content-type": "application/json"}))
+    else:
+        path = data.draw(st.sampled_from(["/predict", "/simulate/reset", "/simulate/step", "/schema", "/nothing"]))
+        method = data.draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"]))
+        content = data.draw(st.binary(max_size=400))
+        kind = data.draw(st.sampled_from(["application/json", "text/plain", "application/octet-stream", ""]))
+        check(service.request(method, path, content=content, headers={"content-type": kind}))
+
+
+DESCRIPTION: dict[str, Any] = {}
+
+
+def test_it_is_still_there(service: httpx.Client) -> None:
+    assert service.get("/ready").status_code == 200
+    assert service.post("/predict", json={"observations": midsummer()}).status_code == 200

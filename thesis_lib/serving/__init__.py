@@ -1,0 +1,1 @@
+"""Who uses it: the trained policy as a service, without torch and without CityLearn."""

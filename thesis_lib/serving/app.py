@@ -1,0 +1,446 @@
+"""The service: the policy over HTTP, one process, one event loop, no torch.
+
+    python -m thesis_lib.serving.app --model models/broadcast
+
+An inference takes less time than handing it to a thread, so requests are served one after the other in the event
+loop. Settings come from the environment, see `Settings`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hmac
+import json
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from thesis_lib.serving import comparison
+from thesis_lib.serving.data import DataError
+from thesis_lib.serving.metrics import Metrics
+from thesis_lib.serving.policy import ModelError, ObservationError, ServedPolicy
+from thesis_lib.serving.schemas import (
+    Episode,
+    Health,
+    PredictRequest,
+    PredictResponse,
+    Problem,
+    Ready,
+    ResetRequest,
+    SchemaResponse,
+    StepRequest,
+)
+from thesis_lib.serving.simulation import EpisodeError, Simulation
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC = Path(__file__).with_name("static")
+LOGGER = logging.getLogger("thesis_lib.serving")
+BEARER = HTTPBearer(auto_error=False, description="Only where the service was given a token.")
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+]
+
+
+class Settings(BaseSettings):
+    """From the environment: ``THESIS_MODEL``, ``THESIS_TOKEN`` and so on; a secret may be a file's content."""
+
+    model_config = SettingsConfigDict(env_prefix="THESIS_", extra="ignore", frozen=True)
+
+    model: Path = ROOT / "models" / "broadcast"  # folder with policy.onnx
+    results: Path = ROOT / "results" / "thesis"  # of the comparisons on the dashboard
+    data: Path | None = None  # folder of the data set; without it CITYLEARN_DATASETS, then the offline edition's cache
+    token: str | None = None  # bearer token that /predict, /simulate and /comparison ask for
+    token_file: Path | None = None  # or the file that holds it
+    host: str = "0.0.0.0"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    threads: Annotated[int, Field(ge=1)] = 1  # of one inference
+    body_bytes: Annotated[int, Field(ge=1)] = 65_536  # largest request; 17 homes' observations take about 5,000
+    concurrency: Annotated[int, Field(ge=1)] = 64  # requests under way; beyond: 429
+    connections: Annotated[int, Field(ge=1)] = 1024  # open at once; beyond: 503
+    seconds: Annotated[float, Field(gt=0)] = 10.0  # for one request, its body included
+    drain_seconds: Annotated[int, Field(ge=0)] = 20  # for the requests under way when the service is told to stop
+    reload_seconds: Annotated[float, Field(gt=0)] = 1.0  # between two looks at the model file
+
+    def secret(self) -> bytes | None:
+        """The token, or None where none is asked for.
+
+        Raises:
+            ValueError: the file cannot be read, or the token is empty.
+        """
+        token = self.token
+        if self.token_file is not None:
+            try:
+                token = self.token_file.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"THESIS_TOKEN_FILE {self.token_file} cannot be read ({error.strerror})") from None
+        if token is not None and not token:
+            raise ValueError("the token is empty: set THESIS_TOKEN or leave it out")
+        return None if token is None else token.encode()
+
+
+class Bounds:
+    """ASGI middleware: so many requests at once, so many seconds each, and the security headers on every answer."""
+
+    def __init__(self, app: ASGIApp, concurrency: int, seconds: float):
+        self.app, self.concurrency, self.seconds = app, concurrency, seconds
+        self.under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started, whole = False, False
+
+        async def headed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+            await send(message)
+
+        async def received() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = whole or not message.get("more_body", False)
+            return message
+
+        # Whoever asks whether the service lives, or how it does, is answered even then.
+        if self.under_way >= self.concurrency and scope["path"] not in ("/health", "/ready", "/metrics"):
+            busy = JSONResponse({"detail": "too many requests under way: try again"}, 429, {"retry-after": "1"})
+            return await busy(scope, receive, headed)
+        self.under_way += 1
+        try:
+            async with asyncio.timeout(self.seconds):
+                await self.app(scope, received, headed)
+        except TimeoutError:
+            if not started:
+                status, what = (503, "served") if whole else (408, "received")
+                late = JSONResponse(
+                    {"detail": f"not {what} within {self.seconds:g} s"}, status, {"connection": "close"}
+                )
+                await late(scope, receive, headed)
+        finally:
+            self.under_way -= 1
+
+
+class Service:
+    """What the endpoints share: the model in use, the episode, the metrics."""
+
+    def __init__(self, settings: Settings):
+        self.settings, self.metrics = settings, Metrics()
+        self.policy: ServedPolicy | None = None
+        self.simulation: Simulation | None = None
+        self.opening: asyncio.Task[Simulation] | None = None
+        self.why = "no model loaded yet"
+        self.seen: tuple[int, ...] | None = None
+        self.lock = asyncio.Lock()  # one step of the episode at a time
+
+    @property
+    def file(self) -> Path:
+        """The model file in use."""
+        return self.settings.model / "policy.onnx"
+
+    def signature(self) -> tuple[int, ...]:
+        """What changes when the model file is replaced."""
+        try:
+            status = self.file.stat()
+        except OSError:
+            return ()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def load(self) -> None:
+        """Load the model; what cannot be served leaves the old one in use."""
+        self.seen = self.signature()
+        try:
+            policy = ServedPolicy(self.file, self.settings.threads)
+        except ModelError as error:
+            self.metrics.rejected.inc()
+            self.why = str(error)
+            LOGGER.error("%s%s", error, "" if self.policy is None else f": {self.policy.version} stays in use")
+            return
+        if self.policy is not None and policy.sha256 == self.policy.sha256:
+            return
+        self.policy = policy
+        self.metrics.model(len(policy.homes), sum(policy.sizes), sum(policy.action_sizes), policy.version)
+        LOGGER.info("model %s loaded", policy.version)
+
+    async def watch(self) -> None:
+        """Load the model again whenever its file changes."""
+        while True:
+            await asyncio.sleep(self.settings.reload_seconds)
+            if self.signature() != self.seen:
+                await asyncio.to_thread(self.load)
+
+    def model(self) -> ServedPolicy:
+        """The model in use.
+
+        Raises:
+            HTTPException: 503, none is loaded.
+        """
+        if self.policy is None:
+            raise HTTPException(503, f"no model: {self.why}")
+        return self.policy
+
+    async def episode(self) -> Simulation:
+        """The server's episode, made at its first use: the data set takes some seconds to read.
+
+        Raises:
+            HTTPException: 503, no model, no graphs of the community or no data set.
+        """
+        policy = self.model()
+        if self.simulation is None or self.simulation.policy is not policy:
+            if self.opening is None:
+                work = asyncio.to_thread(Simulation, self.settings.model, policy, self.settings.data)
+                self.opening = asyncio.create_task(work)
+            try:
+                # Who asked may run out of time; the reading goes on for whoever asks next.
+                self.simulation = await asyncio.shield(self.opening)
+            except (DataError, ModelError) as error:
+                raise HTTPException(503, f"no simulation: {error}") from None
+            finally:
+                if self.opening is not None and self.opening.done():
+                    self.opening = None
+        return self.simulation
+
+
+def refusal(fault: ValidationError, policy: ServedPolicy) -> Problem:
+    """The first fault of a request in words, naming the home and the field where there is one."""
+    first = fault.errors(include_url=False, include_context=False, include_input=False)[0]
+    where, message = first["loc"], first["msg"]
+    home = field = None
+    if len(where) >= 2 and where[0] == "observations" and isinstance(where[1], int) and where[1] < len(policy.homes):
+        home = policy.homes[where[1]]
+        names = policy.observations[where[1]]
+        if len(where) >= 3 and isinstance(where[2], int) and where[2] < len(names):
+            field = names[where[2]]
+    elif where:
+        field = str(where[0])
+    place = " ".join(part for part in (home, field) if part) or "the body"
+    return Problem(detail=f"{place}: {message}", home=home, field=field)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application.
+
+    Raises:
+        ValueError: a setting that cannot be used.
+    """
+    settings = settings or Settings()
+    secret = settings.secret()
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.load()
+        watching = asyncio.create_task(service.watch())
+        yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+    app = FastAPI(
+        title="Community energy policy",
+        version="1",
+        summary="Cooperative MADDPG for the homes of one community: observations in, actions out.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.body_bytes)
+    app.add_middleware(Bounds, concurrency=settings.concurrency, seconds=settings.seconds)
+
+    async def authorised(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
+        if secret is not None and not (given and hmac.compare_digest(given.credentials.encode(), secret)):
+            raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+
+    problems: dict[int | str, dict[str, Any]] = {
+        status: {"model": Problem, "description": why}
+        for status, why in (
+            (401, "no valid bearer token"),
+            (408, "the body took too long"),
+            (413, "the body is too large"),
+            (422, "something in the body cannot be used"),
+            (429, "too many requests under way"),
+            (503, "no model, or no data set"),
+        )
+    }
+    guarded: dict[str, Any] = {
+        "dependencies": [Depends(authorised)] if secret is not None else [],
+        "responses": problems,
+    }
+
+    @app.get("/health", tags=["state"])
+    async def health() -> Health:
+        """The process lives; no model work."""
+        return Health()
+
+    @app.get("/ready", tags=["state"], responses={503: {"model": Ready, "description": "not ready"}})
+    async def ready(response: Response) -> Ready:
+        """Whether a model is loaded and has answered once."""
+        if service.policy is None:
+            response.status_code = 503
+            return Ready(status="not ready", model_loaded=False, reason=service.why)
+        return Ready(status="ready", model_loaded=True)
+
+    @app.get("/metrics", tags=["state"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    body = {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+
+    @app.post(
+        "/predict", tags=["policy"], response_model=PredictResponse, openapi_extra={"requestBody": body}, **guarded
+    )
+    async def predict(request: Request) -> Response:
+        """What each home does, given what each observes in this hour."""
+        raw = await request.body()
+        begun = time.perf_counter()
+        try:
+            policy = service.model()
+            try:
+                # Straight from bytes to numbers: faster than parsing first and validating then.
+                asked = PredictRequest.model_validate_json(raw)
+                actions = policy.unpack(policy.act(policy.pack(asked.observations))[0])
+            except ValidationError as fault:
+                problem = refusal(fault, policy)
+                status = 400 if fault.errors(include_url=False)[0]["type"] == "json_invalid" else 422
+                raise HTTPException(status, problem.model_dump()) from None
+            except ObservationError as fault:
+                problem = Problem(detail=str(fault), home=fault.home, field=fault.field)
+                raise HTTPException(422, problem.model_dump()) from None
+        except (HTTPException, ModelError) as error:
+            service.metrics.errors.inc()
+            if isinstance(error, ModelError):
+                LOGGER.error("%s", error)
+                raise HTTPException(503, str(error)) from None
+            raise
+        answer = {"actions": actions, "timestamp": datetime.now(UTC).isoformat(), "model_version": policy.version}
+        response = Response(json.dumps(answer, separators=(",", ":")), media_type="application/json")
+        service.metrics.duration.observe(time.perf_counter() - begun)
+        service.metrics.predictions.inc()
+        return response
+
+    @app.get("/schema", tags=["policy"], responses={503: problems[503]})
+    async def schema() -> SchemaResponse:
+        """What each home sees and does: names, units, order and bounds."""
+        policy = service.model()
+        card = policy.card
+        return SchemaResponse(
+            model_version=policy.version,
+            edition=card["edition"],
+            variant=card["variant"],
+            communication=card["communication"],
+            homes=card["homes"],
+        )
+
+    async def simulate(work: Callable[[Simulation], Episode]) -> Episode:
+        async with service.lock:
+            episode = await service.episode()
+            try:
+                return await asyncio.to_thread(work, episode)
+            except EpisodeError as error:
+                raise HTTPException(422, str(error)) from None
+
+    @app.post("/simulate/reset", tags=["simulation"], **guarded)
+    async def simulate_reset(asked: ResetRequest | None = None) -> Episode:
+        """Begin the server's one episode of the real community."""
+        return await simulate(lambda episode: episode.reset((asked or ResetRequest()).start))
+
+    @app.post("/simulate/step", tags=["simulation"], **guarded)
+    async def simulate_step(asked: StepRequest | None = None) -> Episode:
+        """Go on by some hours, under the policy or under the actions given."""
+        given = asked or StepRequest()
+        return await simulate(lambda episode: episode.step(given.hours, given.actions))
+
+    @app.get("/comparison", tags=["simulation"], **guarded)
+    async def compare(start: Annotated[int, Field(ge=0, le=8758)], hours: Annotated[int, Field(ge=1, le=336)]) -> Any:
+        """What other controllers did in the same hours, from the files that their runs left."""
+        policy = service.model()
+        try:
+            return await asyncio.to_thread(comparison.read, settings.results, policy.card["edition"], start, hours)
+        except comparison.ComparisonError as error:
+            raise HTTPException(503, str(error)) from None
+
+    @app.exception_handler(HTTPException)
+    async def problem(request: Request, error: HTTPException) -> JSONResponse:
+        content = error.detail if isinstance(error.detail, dict) else {"detail": error.detail}
+        return JSONResponse(content, error.status_code, error.headers)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return Response((STATIC / "docs.html").read_text(encoding="utf-8"), media_type="text/html")
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: serve until told to stop.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+
+    Returns:
+        0, or 1 after a one-line error on stderr.
+    """
+    parser = argparse.ArgumentParser(prog="python -m thesis_lib.serving.app", description=main.__doc__)
+    parser.add_argument("--model", type=Path, help="folder with policy.onnx (default: models/broadcast)")
+    parser.add_argument("--host", help="address to listen on (default: all)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 8000)")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        settings = Settings(**given)
+        app = create_app(settings)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = "THESIS_" + "_".join(str(part) for part in fault["loc"]).upper()
+        print(f"error: {name}: {fault['msg']}, not {fault['input']!r}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        limit_concurrency=settings.connections,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""CityLearn rolled by actions that come over HTTP: what an energy manager would do with the service.
+
+python -m thesis_lib.serving.client http://localhost:8000 --hours 168
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from thesis_lib.community import dataset as datasets
+from thesis_lib.community import original
+from thesis_lib.community.dataset import DatasetError
+from thesis_lib.community.kpis import Service, Trajectory, evaluate
+from thesis_lib.community.original import Lists
+
+
+class ServiceError(RuntimeError):
+    """The service did not answer with actions; its text is one line."""
+
+
+class RemotePolicy:
+    """The policy behind a service: observations to actions, CityLearn's lists on both sides."""
+
+    def __init__(self, client: httpx.Client):
+        """``client``: its base_url is the service's; it keeps one connection open."""
+        self.client = client
+
+    def act(self, observations: Lists) -> Lists:
+        """What each home does.
+
+        Raises:
+            ServiceError: no answer, or a refusal.
+        """
+        lists = [[float(value) for value in home] for home in observations]
+        try:
+            answer = self.client.post("/predict", json={"observations": lists})
+        except httpx.TransportError as error:
+            raise ServiceError(f"{self.client.base_url} does not answer ({type(error).__name__}): is it up?") from None
+        if answer.status_code != 200:
+            raise ServiceError(f"{self.client.base_url} answered {answer.status_code}: {answer.text[:300]}")
+        actions: Lists = answer.json()["actions"]
+        return actions
+
+
+def roll(env: Any, client: httpx.Client) -> Trajectory:
+    """Step CityLearn to its end with the service's actions.
+
+    Args:
+        env: CityLearnEnv with central_agent=False.
+        client: of the service.
+
+    Returns:
+        The trajectory.
+
+    Raises:
+        ServiceError: see `RemotePolicy.act`.
+        ValueError: an action that is no number.
+    """
+    return original.drive(env, RemotePolicy(client).act)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: roll CityLearn with a service's actions and print the KPIs of those hours.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+
+    Returns:
+        0, or 1 after a one-line error on stderr.
+    """
+    parser = argparse.ArgumentParser(prog="python -m thesis_lib.serving.client", description=main.__doc__)
+    parser.add_argument("url", help="of the service, such as http://localhost:8000")
+    parser.add_argument("--hours", type=int, default=168, help="from row 0 (default: 168)")
+    parser.add_argument("--edition", default="auto", choices=datasets.EDITIONS, help="of the data (default: auto)")
+    given = parser.parse_args(arguments)
+    token = os.environ.get("THESIS_TOKEN")
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        env = datasets.load(datasets.find(given.edition), end=given.hours)
+        env.reset()
+        service = Service.from_citylearn(env)
+        with httpx.Client(base_url=given.url, headers=headers, timeout=30) as client:
+            rows = evaluate(roll(env, client), service)
+    except (ServiceError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    rows = rows[rows.split == "year"].dropna(subset=["value"])
+    print(rows[["kpi", "value", "unit"]].to_string(index=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

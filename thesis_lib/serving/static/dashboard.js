@@ -1,0 +1,295 @@
+// The dashboard. Everything it draws comes from the service: the live policy in the real community (/simulate), and
+// what other controllers did in the same hours according to the files their runs left (/comparison).
+"use strict";
+
+const EVERY = 5000; // ms between two looks
+const HOURS = 6; // simulated at each look
+const FIRST = 48; // at the first one, so that there is something to see
+const SHOWN = 168; // hours kept on the page
+const START = Number(new URLSearchParams(location.search).get("start") ?? 576); // the first test week begins there
+const BLUE = "#0072b2", ORANGE = "#d55e00", GREEN = "#00795c", PURPLE = "#8e4585", GREY = "#595959";
+
+const TEXT = {
+  en: {
+    title: "Energy flexibility of the community: live policy",
+    language: "Language", pause: "Pause", go: "Go on", restart: "Start the episode again", token: "Token of the service",
+    send: "Send", chosen: "Homes (up to five)", summary: "Hours shown",
+    comparisonControlChart: "Demand without control and with MADDPG; the area between is the difference",
+    threeWayComparisonChart: "Demand of the three controllers",
+    multiAgentBuildingsChart: "Energy bought by five homes under each controller",
+    allBuildingsActionsChart: "All homes in the last hour: sun, battery, car and their actions",
+    flexibilityChart: "Demand, price and state of charge",
+    priceResponseChart: "Demand against price: what is moved to cheap hours",
+    live: "MADDPG (live)", no_control: "No control", comparator: "Comparison",
+    charge_on_arrival: "No control (cars charge on arrival)", marlisa: "MARLISA", rule: "Rule (no MARLISA run yet)",
+    business_as_usual: "Business as usual (no MARLISA run yet)", cooperative_maddpg: "MADDPG",
+    demand: "Demand (kW)", price: "Price (EUR/kWh)", soc: "State of charge (%)", bought: "Energy bought (kWh)",
+    battery_soc: "Batteries, mean (%)", car_soc: "Cars, mean (%)", pv: "Sun (kWh)", battery: "Battery (kWh)", car: "Car (kWh)",
+    battery_action: "Battery action", car_action: "Car action", energy: "Energy (kWh)", action: "Action (share of power)",
+    controller: "Controller", peak: "Highest demand (kW)", imported: "Import (kWh)", cost: "Cost (EUR)",
+    ok: (time, row) => `Live. Last answer ${time}, simulated hour ${row}.`,
+    down: (time) => `The service does not answer. What is shown is of ${time}; trying again every 5 s.`,
+    never: "The service does not answer yet; trying again every 5 s.", paused: "Paused.",
+    refused: (why) => `The service says: ${why}`,
+    none: "No evaluated runs to compare with: only the live policy is shown.",
+    about: (a) => `Data: ${a.edition} edition (${a.dataset}). Policy ${a.model_version}. The live episode begins at the first `
+      + `hour shown; the other controllers' hours are from their continuous year in CityLearn.`,
+  },
+  es: {
+    title: "Flexibilidad energética de la comunidad: política en vivo",
+    language: "Idioma", pause: "Pausar", go: "Seguir", restart: "Empezar de nuevo", token: "Token del servicio",
+    send: "Enviar", chosen: "Viviendas (hasta cinco)", summary: "Horas mostradas",
+    comparisonControlChart: "Demanda sin control y con MADDPG; el área entre ambas es la diferencia",
+    threeWayComparisonChart: "Demanda de los tres controladores",
+    multiAgentBuildingsChart: "Energía comprada por cinco viviendas con cada controlador",
+    allBuildingsActionsChart: "Todas las viviendas en la última hora: sol, batería, coche y sus acciones",
+    flexibilityChart: "Demanda, precio y estado de carga",
+    priceResponseChart: "Demanda frente al precio: lo que se traslada a horas baratas",
+    live: "MADDPG (en vivo)", no_control: "Sin control", comparator: "Comparación",
+    charge_on_arrival: "Sin control (carga al llegar)", marlisa: "MARLISA", rule: "Regla (aún sin MARLISA)",
+    business_as_usual: "Uso habitual (aún sin MARLISA)", cooperative_maddpg: "MADDPG",
+    demand: "Demanda (kW)", price: "Precio (EUR/kWh)", soc: "Estado de carga (%)", bought: "Energía comprada (kWh)",
+    battery_soc: "Baterías, media (%)", car_soc: "Coches, media (%)", pv: "Sol (kWh)", battery: "Batería (kWh)", car: "Coche (kWh)",
+    battery_action: "Acción de la batería", car_action: "Acción del coche", energy: "Energía (kWh)",
+    action: "Acción (parte de la potencia)",
+    controller: "Controlador", peak: "Demanda máxima (kW)", imported: "Importación (kWh)", cost: "Coste (EUR)",
+    ok: (time, row) => `En vivo. Última respuesta ${time}, hora simulada ${row}.`,
+    down: (time) => `El servicio no responde. Lo que se ve es de las ${time}; nuevo intento cada 5 s.`,
+    never: "El servicio aún no responde; nuevo intento cada 5 s.", paused: "En pausa.",
+    refused: (why) => `El servicio dice: ${why}`,
+    none: "No hay ejecuciones evaluadas con las que comparar: solo se muestra la política en vivo.",
+    about: (a) => `Datos: edición ${a.edition} (${a.dataset}). Política ${a.model_version}. El episodio en vivo empieza en la `
+      + `primera hora mostrada; las horas de los demás controladores son de su año continuo en CityLearn.`,
+  },
+};
+
+// A line's entry shows its dashes, for whoever prints without colour.
+const LEGENDS = { line: { boxWidth: 34, boxHeight: 0 }, other: { usePointStyle: true, pointStyleWidth: 24 } };
+
+const byId = (id) => document.getElementById(id);
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+const mean = (values) => (values.length ? sum(values) / values.length : NaN);
+const remembered = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
+const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private window: not kept */ } };
+
+let language = remembered("language") ?? (navigator.language.startsWith("es") ? "es" : "en");
+let text = TEXT[language];
+let hours = [], about = null, runs = [], compared = true, last = null, state = "never", reason = "", paused = false;
+let chosen = ["Building_1", "Building_4", "Building_5", "Building_10", "Building_15"];
+let token = null, timer = null;
+const charts = {};
+
+async function ask(path, body) {
+  const headers = { "content-type": "application/json" };
+  if (token) headers.authorization = `Bearer ${token}`;
+  const options = body === undefined ? { headers } : { headers, method: "POST", body: JSON.stringify(body) };
+  const answer = await fetch(path, options);
+  const content = await answer.json().catch(() => ({ detail: answer.statusText }));
+  if (!answer.ok) throw Object.assign(new Error(String(content.detail)), { status: answer.status });
+  return content;
+}
+
+async function begin() {
+  about = await ask("/simulate/reset", { start: START });
+  hours = [];
+  keep(await ask("/simulate/step", { hours: FIRST }));
+}
+
+function keep(episode) {
+  about = episode;
+  const [first] = episode.hours;
+  // Another page may have moved the server's one episode: what does not follow is another story.
+  if (first && hours.length && first.row !== hours.at(-1).row + 1) hours = [];
+  hours = hours.concat(episode.hours).slice(-SHOWN);
+}
+
+async function look() {
+  clearTimeout(timer);
+  try {
+    if (!about) await begin();
+    else {
+      try {
+        keep(await ask("/simulate/step", { hours: HOURS }));
+      } catch (error) {
+        if (error.status !== 422) throw error; // the service began anew and has no episode yet
+        await begin();
+      }
+    }
+    if (about.ended) about = { ...about, restart: true };
+    try {
+      runs = (await ask(`/comparison?start=${hours[0].row}&hours=${hours.length}`)).runs;
+      compared = true;
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      [runs, compared] = [[], false];
+    }
+    state = "ok";
+    last = new Date();
+    byId("access").hidden = true;
+    draw();
+    if (about.restart) about = null;
+  } catch (error) {
+    state = error.status ? "refused" : (last ? "down" : "never");
+    reason = error.message;
+    byId("access").hidden = error.status !== 401;
+  }
+  say();
+  if (!paused) timer = setTimeout(look, EVERY);
+}
+
+function say() {
+  const time = last ? last.toLocaleTimeString(language) : "";
+  const words = {
+    ok: () => text.ok(time, hours.at(-1)?.row), down: () => text.down(time), never: () => text.never,
+    refused: () => text.refused(reason),
+  };
+  const status = byId("status");
+  status.textContent = [words[state](), paused ? text.paused : "", state === "ok" && !compared ? text.none : ""].join(" ").trim();
+  status.classList.toggle("down", state !== "ok");
+  byId("about").textContent = about?.edition ? text.about(about) : byId("about").textContent;
+}
+
+const when = (row) => new Date(Date.UTC(2024, 7, 1) + row * 3.6e6).toLocaleString(language,
+  { timeZone: "UTC", day: "numeric", month: "short", hour: "2-digit", hourCycle: "h23" });
+
+// The controllers on the page: the live one, and those of the files. Each with the district's and the homes' net, kWh.
+function controllers() {
+  const names = about?.homes ?? [];
+  const live = { role: "maddpg", name: text.live, colour: GREEN, dash: [], net: hours.map((hour) => sum(hour.net)),
+    homes: Object.fromEntries(names.map((home, i) => [home, hours.map((hour) => hour.net[i])])) };
+  const styles = { no_control: [GREY, [6, 4]], comparator: [ORANGE, [2, 3]] };
+  const others = runs.filter((run) => styles[run.role]).map((run) => ({
+    role: run.role, name: text[run.controller] ?? run.controller, colour: styles[run.role][0], dash: styles[run.role][1],
+    net: run.net,
+    // Loads and sun are the same for all: those of the live hours, plus what the run's devices drew.
+    homes: run.homes && Object.fromEntries(names.map((home, i) => [home,
+      hours.map((hour, t) => hour.load[i] - hour.pv[i] + (run.homes[home]?.[t] ?? 0))])),
+  }));
+  return [...others, live];
+}
+
+function bill(homes) {
+  return homes ? sum(Object.values(homes).map((net) => sum(net.map((kwh, t) => Math.max(kwh, 0) * hours[t].price)))) : NaN;
+}
+
+function chart(id, type, data, options) {
+  const common = { responsive: true, maintainAspectRatio: false, animation: false,
+    interaction: { mode: type === "scatter" ? "nearest" : "index", intersect: false },
+    plugins: { legend: { position: "bottom", labels: LEGENDS[type] ?? LEGENDS.other } }, ...options };
+  if (charts[id]) {
+    charts[id].data = data;
+    charts[id].options = common;
+    charts[id].update("none");
+  } else {
+    charts[id] = new Chart(byId(id), { type, data, options: common });
+  }
+  const shown = data.datasets.map((set) => set.label).join(", ");
+  byId(id).setAttribute("aria-label", `${text[id]}: ${shown}`);
+}
+
+const axis = (title, position = "left") => ({ title: { display: true, text: title }, position,
+  grid: { drawOnChartArea: position === "left" } });
+const line = (each, more) => ({ label: each.name, data: each.net, borderColor: each.colour, borderDash: each.dash,
+  backgroundColor: each.colour, pointRadius: 0, pointStyle: "line", borderWidth: 2, ...more });
+
+function draw() {
+  const labels = hours.map((hour) => when(hour.row));
+  const all = controllers(), live = all.at(-1), nothing = all.find((each) => each.role === "no_control");
+  const time = { x: { ticks: { maxTicksLimit: 6, maxRotation: 0 } }, y: axis(text.demand) };
+
+  const fill = { target: "-1", above: "rgba(213,94,0,0.30)", below: "rgba(0,121,92,0.30)" };
+  chart("comparisonControlChart", "line",
+    { labels, datasets: nothing ? [line(nothing), line(live, { fill })] : [line(live)] }, { scales: time });
+  chart("threeWayComparisonChart", "line", { labels, datasets: all.map((each) => line(each)) }, { scales: time });
+
+  chart("multiAgentBuildingsChart", "bar", { labels: chosen, datasets: all.filter((each) => each.homes).map((each) => ({
+    label: each.name, backgroundColor: each.colour, pointStyle: "rect",
+    data: chosen.map((home) => sum((each.homes[home] ?? []).map((kwh) => Math.max(kwh, 0)))) })) },
+  { scales: { y: axis(text.bought) } });
+
+  const now = hours.at(-1), homes = about.homes;
+  const car = homes.map((home) => sum(about.chargers.map((charger, i) => (charger.home === home ? now.chargers[i] : 0))));
+  const hasCar = homes.map((home) => about.chargers.some((charger) => charger.home === home));
+  const bar = (label, data, colour) => ({ type: "bar", label, data, backgroundColor: colour, stack: "energy", yAxisID: "y",
+    pointStyle: "rect", order: 1 });
+  const point = (label, data, colour, style) => ({ type: "line", label, data, borderColor: "#fff", backgroundColor: colour,
+    borderWidth: 1, showLine: false, pointStyle: style, pointRadius: 6, yAxisID: "action", order: 0 });
+  // A home's actions are the battery, then its chargers, then its appliance.
+  chart("allBuildingsActionsChart", "bar", { labels: homes.map((home) => home.replace("Building_", "")), datasets: [
+    point(text.battery_action, now.actions.map((values) => values[0]), BLUE, "rectRot"),
+    point(text.car_action, now.actions.map((values, i) => (hasCar[i] ? values[1] : null)), PURPLE, "triangle"),
+    bar(text.pv, now.pv.map((kwh) => -kwh), "#e0a800"), bar(text.battery, now.battery, BLUE), bar(text.car, car, PURPLE),
+  ] }, { scales: { x: { stacked: true }, y: { ...axis(text.energy), stacked: true },
+    action: { ...axis(text.action, "right"), min: -1, max: 1 } } });
+
+  const share = (values) => 100 * mean(values);
+  chart("flexibilityChart", "line", { labels, datasets: [
+    line(live),
+    line({ name: text.price, colour: ORANGE, dash: [2, 3], net: hours.map((hour) => hour.price) }, { yAxisID: "price", stepped: true }),
+    line({ name: text.battery_soc, colour: BLUE, dash: [8, 3], net: hours.map((hour) => share(hour.battery_soc)) }, { yAxisID: "soc" }),
+    line({ name: text.car_soc, colour: PURPLE, dash: [8, 3, 2, 3], net: hours.map((hour) => share(hour.car_soc)) }, { yAxisID: "soc" }),
+  ] }, { scales: { ...time, price: axis(text.price, "right"), soc: { ...axis(text.soc, "right"), min: 0, max: 100 } } });
+
+  chart("priceResponseChart", "scatter", { datasets: all.filter((each) => each.role !== "comparator").map((each) => ({
+    label: each.name, backgroundColor: each.colour, borderColor: each.colour, pointStyle: each === live ? "circle" : "crossRot",
+    data: each.net.map((kwh, t) => ({ x: hours[t].price, y: kwh })) })) },
+  { scales: { x: { title: { display: true, text: text.price } }, y: axis(text.demand) } });
+
+  const number = (value) => (Number.isFinite(value) ? value.toLocaleString(language, { maximumFractionDigits: 1 }) : "–");
+  const row = (cells, tag) => {
+    const made = document.createElement("tr");
+    cells.forEach((cell, i) => made.append(Object.assign(document.createElement(i ? tag : "th"), { textContent: cell })));
+    return made;
+  };
+  const table = byId("summary");
+  table.tHead.replaceChildren(row([text.controller, text.peak, text.imported, text.cost], "th"));
+  table.tBodies[0].replaceChildren(...all.map((each) => row([each.name, number(Math.max(...each.net)),
+    number(sum(each.net.map((kwh) => Math.max(kwh, 0)))), number(bill(each.homes))], "td")));
+  if (!byId("homes").querySelector("input")) choices();
+}
+
+function choices() {
+  for (const home of about.homes) {
+    const box = Object.assign(document.createElement("input"), { type: "checkbox", value: home, checked: chosen.includes(home) });
+    const label = document.createElement("label");
+    label.append(box, ` ${home.replace("Building_", "")}`);
+    byId("homes").append(label);
+    box.addEventListener("change", () => {
+      const wanted = [...byId("homes").querySelectorAll("input:checked")].map((each) => each.value);
+      if (wanted.length > 5 || !wanted.length) box.checked = !box.checked;
+      else { chosen = wanted; draw(); }
+    });
+  }
+}
+
+function speak(name) {
+  language = name;
+  text = TEXT[name];
+  remember("language", name);
+  document.documentElement.lang = name;
+  document.title = text.title;
+  for (const each of document.querySelectorAll("[data-text]")) each.textContent = text[each.dataset.text];
+  for (const each of document.querySelectorAll("[data-label]")) each.setAttribute("aria-label", text[each.dataset.label]);
+  for (const each of document.querySelectorAll("[data-language]")) each.setAttribute("aria-pressed", each.dataset.language === name);
+  byId("pause").textContent = paused ? text.go : text.pause;
+  if (hours.length && about?.homes) draw();
+  say();
+}
+
+for (const each of document.querySelectorAll("[data-language]")) each.addEventListener("click", () => speak(each.dataset.language));
+byId("pause").addEventListener("click", () => {
+  paused = !paused;
+  byId("pause").setAttribute("aria-pressed", paused);
+  byId("pause").textContent = paused ? text.go : text.pause;
+  if (paused) { clearTimeout(timer); say(); } else look();
+});
+byId("restart").addEventListener("click", () => { about = null; look(); });
+byId("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = byId("token").value; // in this page's memory only
+  look();
+});
+Chart.defaults.font.family = "system-ui, sans-serif";
+Chart.defaults.color = "#1b1b1b";
+speak(language);
+look();
