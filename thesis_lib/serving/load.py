@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +147,9 @@ def open_loop(url: str, body: bytes, rate: float, seconds: float, connections: i
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     request = head.encode() + body
-    return asyncio.run(_open_loop(place.host, place.port or 80, request, rate, seconds, connections))
+    job = _open_loop(place.host, place.port or 80, request, rate, seconds, connections)
+    with ThreadPoolExecutor(1) as apart:  # a notebook's own thread has an event loop already
+        return apart.submit(asyncio.run, job).result()
 
 
 def saturation(url: str, body: bytes, seconds: float = 2.0, bound_ms: float = 100.0) -> tuple[float, list[Load]]:
