@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, learner
+from thesis_lib.analysis import evaluation, learner, optimum
 from thesis_lib.community import dataset
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import LEARNERS
@@ -64,6 +64,8 @@ def waits(controller, variant, seed):
     elif controller in LEARNERS:
         recipe = learner.recipe(CONFIG, variant, int(seed), DATA, controller=controller)
         before = [reference()]
+    elif controller == optimum.CONTROLLER:
+        recipe, before = optimum.recipe(CONFIG, DATA), [reference()]
     else:
         homes = 0 if variant == "default" else int(variant.removeprefix("homes_"))
         settings = evaluation.settings_of(controller, int(seed))
@@ -82,7 +84,8 @@ RULES = [(name, "default", seed) for name in CONFIG.controllers for seed in (CON
 SIZES = sorted({learner.homes_of(CONFIG, variant) for variant in CONFIG.variants} - {0})
 TRAINED = [(learner.CONTROLLER, variant, seed) for variant in CONFIG.variants for seed in CONFIG.seeds]
 COMPARED = [(name, "default", seed) for name in CONFIG.learners for seed in CONFIG.seeds]
-for run in [*RULES, *COMPARED, *((evaluation.REFERENCE, evaluation.variant_of(homes), 0) for homes in SIZES), *TRAINED]:
+BOUND = [(optimum.CONTROLLER, optimum.BOUND, 0)] if PROFILE == "thesis" else []  # minutes, and the year is needed
+for run in [*RULES, *COMPARED, *BOUND, *((evaluation.REFERENCE, evaluation.variant_of(homes), 0) for homes in SIZES), *TRAINED]:
     waits(*run)  # all of them, before Snakemake looks at the time of any
 SHOWN = [f"{RESULTS}/reports/02_training_{variant}_seed_{CONFIG.seeds[0]}.html" for variant in CONFIG.variants]
 
@@ -149,6 +152,16 @@ rule compared_learner:
     shell:
         f"{PYTHON} thesis_lib.analysis.learner --controller {{wildcards.learner}} {WHERE}"
 
+rule optimum:
+    input:
+        waits(*BOUND[0]) if BOUND else []
+    output:
+        update(rows(optimum.CONTROLLER, optimum.BOUND, 0)),
+        update(rows(optimum.CONTROLLER, optimum.REPLAY, 0))
+    priority: 2
+    shell:
+        f"{PYTHON} thesis_lib.analysis.optimum --profile {PROFILE} --edition {EDITION}"
+
 rule training:
     input:
         "notebooks/scripts/02_training.py", SETTINGS, LIBRARY, OF_LEARNER
@@ -160,7 +173,7 @@ rule training:
 
 rule baselines:
     input:
-        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, [rows(*run) for run in RULES + COMPARED + TRAINED]
+        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, [rows(*run) for run in RULES + COMPARED + BOUND + TRAINED]
     output:
         update(f"{RESULTS}/reports/03_baselines.html"),
         update(f"{RESULTS}/kpis.csv")

@@ -237,6 +237,15 @@ class Replay(MpcPerfect):
         return actions, cars
 
 
+def _settings(config: Config) -> dict[str, Any]:
+    return {"over": config.engines[0], "options": OPTIONS}
+
+
+def recipe(config: Config, data: Dataset, end: int | None = None) -> str:
+    """The recipe of the bound's rows, as `evaluation.recipe_of`; arguments as of `evaluate_optimum`."""
+    return evaluation.recipe_of(CONTROLLER, 0, data, [ENGINE], _settings(config), code=CODE, end=end)
+
+
 def evaluate_optimum(config: Config, data: Dataset, *, end: int | None = None, force: bool = False) -> pd.DataFrame:
     """Compute both bounds and replay the year's plan, unless rows of the same recipe are there.
 
@@ -256,8 +265,7 @@ def evaluate_optimum(config: Config, data: Dataset, *, end: int | None = None, f
     """
     folder = ensure_writable(paths.run(config.profile, data.edition, CONTROLLER, BOUND, 0))
     reference = evaluation.references(config.profile, data, config.engines[:1], 0, end)[config.engines[0]]
-    settings = {"over": config.engines[0], "options": OPTIONS}
-    made_from = evaluation.recipe_of(CONTROLLER, 0, data, [ENGINE], settings, code=CODE, end=end)
+    settings, made_from = _settings(config), recipe(config, data, end)
     watch = Stopwatch()
 
     @functools.cache
