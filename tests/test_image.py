@@ -30,9 +30,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from thesis_lib import paths
 
-if not (paths.ROOT / "models" / "broadcast" / "policy.onnx").is_file():
-    pytest.skip("models/broadcast/policy.onnx is not in this checkout", allow_module_level=True)
-
 
 def free_port() -> int:
     with socket.socket() as found:
