@@ -166,7 +166,7 @@ def test_what_was_tuned_is_what_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     config = Config.model_construct(profile="toy")
     tuning.write({"settings": settings, "scores": {}, "spent": {}}, config, find("official"), 0, 24 * 61)
     assert read_settings() == settings == dict(TunedRule().set)
-    made = yaml.safe_load((tmp_path / "tuned_rule.yaml").read_text(encoding="utf-8"))["made"]
+    made = yaml.safe_load((tmp_path / "controllers" / "tuned_rule.yaml").read_text(encoding="utf-8"))["made"]
     assert made["profile"] == "toy" and made["edition"] == "official" and "test" not in made["tuned_on"]
 
 
@@ -184,7 +184,8 @@ def test_a_bad_file_is_one_line(
 ) -> None:
     monkeypatch.setattr(tuned.paths, "configs", lambda: tmp_path)
     if text is not None:
-        (tmp_path / "tuned_rule.yaml").write_text(text, encoding="utf-8")
+        (tmp_path / "controllers").mkdir()
+        (tmp_path / "controllers" / "tuned_rule.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=fault):
         TunedRule()
     assert evaluation.main(["tuned_rule"]) == 1

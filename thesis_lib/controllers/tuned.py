@@ -1,6 +1,6 @@
 """The rule worth beating: what a careful household could do with a few numbers, well chosen.
 
-The numbers stand in ``configs/tuned_rule.yaml``, with where they come from; `tuning` writes that file.
+The numbers stand in ``configs/controllers/tuned_rule.yaml``, with where they come from; `tuning` writes that file.
 
 Shapes: B copies, H homes, C chargers, A appliances, O observations.
 """
@@ -47,8 +47,8 @@ FULL_POWER_LEG = 0.88  # least share that a car's battery keeps of what full pow
 
 
 def settings_file() -> Path:
-    """Where the tuned numbers stand: ``configs/tuned_rule.yaml``."""
-    return paths.configs() / "tuned_rule.yaml"
+    """Where the tuned numbers stand: ``configs/controllers/tuned_rule.yaml``."""
+    return paths.configs() / "controllers" / "tuned_rule.yaml"
 
 
 def read_settings(file: Path | None = None) -> dict[str, float]:

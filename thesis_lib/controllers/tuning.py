@@ -5,7 +5,7 @@
 Differential evolution (Storn & Price 1997, SciPy's) proposes numbers; each generation is rolled as one batch through
 the fast model, every train block begun anew as for the learner's reward. What misses the gate is penalised by how
 far it misses it. The best of each generation then goes through the validation weeks, and the best there that passes
-the gate on both is written to ``configs/tuned_rule.yaml`` with its scores.
+the gate on both is written to ``configs/controllers/tuned_rule.yaml`` with its scores.
 
 Shapes: P proposals, W weeks or blocks, B = P * W copies, C chargers.
 """
@@ -257,7 +257,7 @@ def _plain(scores: Scores, number: int) -> dict[str, float]:
 
 
 def write(result: dict[str, Any], config: Config, data: datasets.Dataset, seed: int, rows: int) -> None:
-    """Write what `tune` found to ``configs/tuned_rule.yaml``, atomically.
+    """Write what `tune` found to ``configs/controllers/tuned_rule.yaml``, atomically.
 
     Raises:
         OSError: it cannot be written.
@@ -278,7 +278,7 @@ def write(result: dict[str, Any], config: Config, data: datasets.Dataset, seed: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: tune the rule on train weeks, choose on validation weeks, write ``configs/tuned_rule.yaml``.
+    """Command line: tune the rule on train weeks, choose on validation weeks, write the file of `settings_file`.
 
     Args:
         arguments: of the command line; None takes the process's.
