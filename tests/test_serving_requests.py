@@ -85,6 +85,14 @@ def check(answer: httpx.Response) -> None:
         assert all(-1.0 <= value <= 1.0 for home in answer.json()["actions"] for value in home)
 
 
+@pytest.mark.parametrize("body", [b"\xc4", b"\xff\xfe{}", b'{"observations": "\xc4"}'])
+def test_bytes_that_are_no_text_are_refused(service: httpx.Client, body: bytes) -> None:
+    for kind in ("application/json", "text/plain"):
+        assert service.post("/predict", content=body, headers={"content-type": kind}).status_code in (400, 422)
+        answer = service.post("/simulate/reset", content=body, headers={"content-type": kind})
+        assert 400 <= answer.status_code < 500
+
+
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_request_ends_in_a_5xx(service: httpx.Client, data: st.DataObject) -> None:

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -388,6 +389,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             return await asyncio.to_thread(comparison.read, settings.results, policy.card["edition"], start, hours)
         except comparison.ComparisonError as error:
             raise HTTPException(503, str(error)) from None
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Without the input itself, which FastAPI's own handler repeats: bytes that are no UTF-8 have no place in JSON.
+        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+        return JSONResponse({"detail": faults}, 422)
 
     @app.exception_handler(HTTPException)
     async def problem(request: Request, error: HTTPException) -> JSONResponse:
