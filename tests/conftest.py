@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from thesis_lib import paths
+from thesis_lib.analysis import labels, page
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 
@@ -30,3 +35,14 @@ def model(edition: str, dtype: torch.dtype = torch.float64) -> Community:
 def edition(request: pytest.FixtureRequest) -> str:
     find(request.param)
     return request.param
+
+
+@pytest.fixture
+def english_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A checkout of its own to write to, figures in the page's style, words in English."""
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    page.use_style()
+    labels.use("en")
+    yield
+    labels.use("en")
+    plt.close("all")

@@ -6,11 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import numpy as np
@@ -82,11 +83,13 @@ def running(model_folder: Path, **settings: Any) -> Iterator[tuple[httpx.Client,
     """The service as its users start it, in a process of its own, and a client of it."""
     port = settings.pop("port", None) or free_port()
     environment = os.environ | {f"THESIS_{name.upper()}": str(value) for name, value in settings.items()}
+    # A file, not a pipe: one that nobody reads fills up, and the service would wait on it for ever.
+    said = tempfile.TemporaryFile("w+")
     process = subprocess.Popen(
         [sys.executable, "-m", "thesis_lib.serving.app", "--model", str(model_folder), "--host", "127.0.0.1"]
         + ["--port", str(port)],
         env=environment,
-        stderr=subprocess.PIPE,
+        stderr=said,
         text=True,
     )
     try:
@@ -96,15 +99,19 @@ def running(model_folder: Path, **settings: Any) -> Iterator[tuple[httpx.Client,
                     client.get("/health")
                     break
                 except httpx.TransportError:
-                    assert process.poll() is None, process.stderr and process.stderr.read()
+                    assert process.poll() is None, _read(said)
                     time.sleep(0.05)
             yield client, process
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
-        if process.stderr:
-            process.stderr.close()
+        said.close()
+
+
+def _read(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def midsummer(edition: str = "offline") -> list[list[float]]:

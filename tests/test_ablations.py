@@ -10,7 +10,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,22 +18,14 @@ import yaml
 from thesis_lib import paths
 from thesis_lib.analysis import ablations, evaluation, labels, page, statistics, tables
 
+pytestmark = pytest.mark.usefixtures("english_page")
+
 PLAN = yaml.safe_load((paths.configs() / "ablations.yaml").read_text(encoding="utf-8"))
 WHERE = {"split": "test", "engine": "model", "edition": "official"}
 EFFECTS = {"headline": 0.0, "none": 0.03, "attention": -0.02, "mean_field": 0.001, "broadcast_late": -0.1}
 FAMILY = ablations.FAMILIES["coordination"]
 LUCK = np.array([0.05, -0.02, 0.01, 0.03, -0.06])  # of each seed, shared by all variants
 NOISE = np.random.default_rng(0).normal(0, 0.004, (len(EFFECTS), 5))
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    page.use_style()
-    labels.use("en")
-    yield
-    labels.use("en")
-    plt.close("all")
 
 
 def long(variant: str, seed: int, composite: float, met: float = 0.997, controller: str = ablations.CONTROLLER):

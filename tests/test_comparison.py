@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from thesis_lib import paths
-from thesis_lib.analysis import comparison, evaluation, figures, labels, page, statistics, tables
+from thesis_lib.analysis import comparison, evaluation, figures, labels, statistics, tables
+
+pytestmark = pytest.mark.usefixtures("english_page")
 
 WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
 OURS = comparison.OURS
@@ -22,16 +20,6 @@ LUCK = np.array([0.02, -0.01, 0.0, 0.015, -0.02])  # of each seed, shared by all
 NOISE = np.random.default_rng(0).normal(0, 0.002, 5)
 LEVELS = {OURS: 0.70, ("marlisa", "default"): 0.85, ("independent_td3", "default"): 0.7005}
 FIXED = {("business_as_usual", "default"): 1.0, ("rule", "default"): 0.87, ("optimum", "bound"): 0.58}
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    page.use_style()
-    labels.use("en")
-    yield
-    labels.use("en")
-    plt.close("all")
 
 
 def lines(pair: tuple[str, str], seed: int, composite: float, met: float = 0.997) -> list[tuple]:

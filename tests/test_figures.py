@@ -10,7 +10,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +17,8 @@ import pytest
 from thesis_lib import paths
 from thesis_lib.analysis import figures, hourly, labels, page, tables
 from thesis_lib.community import kpis as measured
+
+pytestmark = pytest.mark.usefixtures("english_page")
 
 CONTROLLERS = [
     ("charge_on_arrival", "default", 1.3),
@@ -28,16 +29,6 @@ CONTROLLERS = [
     ("cooperative_maddpg", "none", 0.8),
 ]
 HOURS = 24 * 14
-
-
-@pytest.fixture(autouse=True)
-def style(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    page.use_style()
-    labels.use("en")
-    yield
-    labels.use("en")
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 # %% [markdown]
-# # 03 · The rules, and what learning adds to them
+# # 03 · Rules and plans, and what learning adds to them
 #
-# **What is asked.** How good is a community without any learning? A learned policy is worth its trouble only if it
-# beats the simple things that cost nothing: charging on arrival, what people do today, and a rule that spreads the
-# charge over the hours until departure. Random actions mark the floor, and show why service is read first.
+# **What is asked.** How good is a community without a learned policy? One is worth its trouble only if it beats the
+# simple things that cost nothing: charging on arrival, what people do today, rules that spread the charge over the
+# hours until departure. Random actions mark the floor, and show why service is read first. A plan that is computed
+# anew every hour costs more than a learned answer, and shows how much is left.
 #
 # Every controller runs one continuous year in CityLearn itself and in the fast model; its hours are cut into
 # training, validation and test weeks afterwards. The learned policies that notebook 02 left are put beside
@@ -47,15 +48,19 @@ if hours:
     display(Markdown(f"**A trial of {hours} hours: what follows shows that everything runs, and is no result.**"))
 
 # %% [markdown]
-# ## The rules
+# ## Who is compared
 #
 # | controller | batteries | cars | appliance |
 # | --- | --- | --- | --- |
 # | charge on arrival | idle | full power from arrival until full | at once |
 # | business as usual (BAU) | PV surplus in, home demand out | even power until departure, to full | at once |
 # | spread rule | as BAU | as BAU, but only up to the required charge | at once |
+# | tuned rule | as BAU, by sixteen numbers tuned on training weeks | to the guard's tolerance below it | by price |
+# | CityLearn's RBCs | by price or clock | by price, sun or clock | at once |
+# | MPC | planned for all homes at once, 24 hours ahead, every hour | planned | planned |
 # | random | uniform | uniform | uniform |
 #
+# Which of them a profile has stands in its `controllers`; docs/protocol.md says what each knows.
 # BAU takes the same actions as CityLearn's own business-as-usual agent, and is the denominator of every ratio
 # below: of the same edition, the same weeks and the same engine. It is rolled first, the others side by side.
 
@@ -123,13 +128,13 @@ with labels.using("en"):
             f"On the {place}, {len(serving)} of {len(acting)} controllers serve their people. The lowest composite "
             f"among them is that of **{name_of[serving.index[0]]}**: {best[tables.COMPOSITE]:.3f} of BAU's."
         )
-    rule = main[main["controller"] == "rule"]
+    rules = main[main["controller"].isin(["rule", "tuned_rule"])].sort_values(tables.COMPOSITE)
     arrival = main[main["controller"] == "charge_on_arrival"]
-    if len(rule) and len(arrival):
+    if len(rules) and len(arrival):
+        told = ", ".join(f"{name_of[index]} {row[tables.COMPOSITE]:.3f}" for index, row in rules.iterrows())
         sentences.append(
-            f"Without any learning, spreading the charge gives {rule[tables.COMPOSITE].iloc[0]:.3f}, and charging on "
-            f"arrival with idle batteries {arrival[tables.COMPOSITE].iloc[0]:.3f}: this is how much of the flexibility "
-            "two simple rules already use or waste."
+            f"Of the rules that spread the charge: {told}; charging on arrival with idle batteries "
+            f"{arrival[tables.COMPOSITE].iloc[0]:.3f}. This is how much of the flexibility a rule uses or wastes."
         )
     service_of = tables.gate(tables.select(kpis, **where))
     for index, row in failing.iterrows():
@@ -144,11 +149,12 @@ with labels.using("en"):
     for index, row in learned.iterrows():
         half = row.get(f"{tables.COMPOSITE}_half", float("nan"))
         spread = f" ± {half:.3f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
-        against = row[tables.COMPOSITE] / rule[tables.COMPOSITE].iloc[0] - 1 if len(rule) else float("nan")
-        sentences.append(
-            f"{name_of[index]} reaches {row[tables.COMPOSITE]:.3f}{spread}, {abs(against):.1%} "
-            f"{'below' if against < 0 else 'above'} the spread rule."
-        )
+        text = f"{name_of[index]} reaches {row[tables.COMPOSITE]:.3f}{spread}"
+        if len(rules):  # the better of them is what learning has to beat
+            against = row[tables.COMPOSITE] / rules[tables.COMPOSITE].iloc[0] - 1
+            better = name_of[rules.index[0]]
+            text += f", {abs(against):.1%} {'below' if against < 0 else 'above'} {better}"
+        sentences.append(f"{text}.")
     if learned.empty:
         sentences.append("No learned policy lies in this profile's results yet: run notebook 02 and this one again.")
 display(Markdown(" ".join(sentences)))
@@ -165,8 +171,8 @@ figures.publish("kpi_bars", kpis, profile=profile, **where)
 # %% [markdown]
 # ## Does it hold on weeks nobody trained on?
 #
-# The rules were fitted to nothing, so the difference between parts of the year is the year's own doing; what a
-# learned policy loses beyond that from left to right is what it learned by heart.
+# Most rules were fitted to nothing, so their difference between parts of the year is the year's own doing; what a
+# learned policy, the tuned rule or learned forecasts lose beyond that from left to right is what was learned by heart.
 
 # %%
 known = [name for name in splits.SPLITS if (kpis["split"] == name).any()]
@@ -300,17 +306,26 @@ if {"model", "citylearn"} <= set(kpis["engine"]):
         "tab:engines",
     )
     figures.publish("engine_distance", kpis, profile=profile, split=split, edition=data.edition)
-    worst = distance.loc[distance["distance"].idxmax()]
+    plans = distance["controller"].str.startswith("mpc_")
     with labels.using("en"):
-        text = (
-            f"The largest difference is {worst['distance']:.1e}, in {labels.kpi(worst['kpi']).lower()} of "
-            f"{labels.controller(worst['controller'], worst['variant'])}: "
-            + (
-                "no conclusion of this notebook depends on the engine."
-                if worst["distance"] < 1e-3
-                else "too much to call the engines equal; look there before trusting the model."
-            )
+
+        def told(rows: pd.DataFrame) -> str:
+            """The largest difference of these rows, and where it is."""
+            worst = rows.loc[rows["distance"].idxmax()]
+            name = labels.controller(worst["controller"], worst["variant"])
+            return f"{worst['distance']:.1e}, in {labels.kpi(worst['kpi']).lower()} of {name}"
+
+        text = f"The largest difference is {told(distance[~plans])}: " + (
+            "no conclusion of this notebook depends on the engine."
+            if distance[~plans]["distance"].max() < 1e-3
+            else "too much to call the engines equal; look there before trusting the model."
         )
+        if plans.any():
+            text += (
+                f" Of the plans it is {told(distance[plans])}: they are solved anew every hour, and where two cost "
+                "nearly the same, what CityLearn's float32 storage rounds away decides between them. The same actions "
+                "give the same year (`tests/test_model.py`)."
+            )
 else:
     text = "The profile asks for one engine only, so there is nothing to compare."
 display(Markdown(text))
@@ -327,8 +342,8 @@ logs = [
 ]
 if logs:
     validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
-    rule = validation[validation["controller"] == "rule"]["value"]
-    references = {"rule": float(rule.iloc[0])} if len(rule) else {}
+    rules = validation[validation["controller"].isin(["rule", "tuned_rule"])]
+    references = dict(zip(rules["controller"], rules["value"], strict=True))
     figures.publish("learning_curves", pd.concat(logs, ignore_index=True), references, profile=profile)
 
 # %% [markdown]

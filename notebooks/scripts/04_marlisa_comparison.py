@@ -94,8 +94,8 @@ for pair in tables.keys(rows):
 if logs:
     curves = pd.concat(logs, ignore_index=True)
     validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
-    rule = validation[validation["controller"] == "rule"]["value"]
-    lines = {"rule": float(rule.iloc[0])} if len(rule) else {}
+    rules = validation[validation["controller"].isin(["rule", "tuned_rule"])]
+    lines = dict(zip(rules["controller"], rules["value"], strict=True))
     figures.publish("learning_curves", curves, lines, profile=profile, save_as="comparison_learning")
 else:
     display(Markdown("**No learner has left its log yet.**"))
@@ -224,7 +224,7 @@ with labels.using("en"):
         worse = rivals[rivals["difference"] > 0]
         ahead = [labels.controller(*pair) for pair in worse[tables.KEY].itertuples(index=False)]
         text += " Of those that serve and do not know the future, "
-        text += f"{', '.join(ahead)} stand(s) ahead of us." if ahead else "nobody is ahead of us."
+        text += f"ahead of us: {', '.join(ahead)}." if ahead else "nobody is ahead of us."
     else:
         text = "Nothing can be concluded yet: see above who has no rows."
 display(Markdown(text))

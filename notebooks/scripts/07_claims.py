@@ -2,7 +2,7 @@
 # # 07 · The claims, tested
 #
 # **What is asked.** An earlier guide to this community stated fifteen things as results. None had been measured. Here
-# each is a hypothesis with a test whose criterion was fixed before its rows were there, and gets the verdict that the
+# each is a hypothesis with a test whose criterion is the guide's own figure, and gets the verdict that the
 # rows give it:
 #
 # | verdict | when |
@@ -13,7 +13,8 @@
 # | not testable here | these data cannot say |
 # | not yet measured | no rows yet; the text says whose |
 #
-# No verdict is typed: they are computed in `thesis_lib/analysis/claims.py`.
+# No verdict on a figure is typed: they are computed in `thesis_lib/analysis/claims.py`. Claims 3 and 4 are about what
+# was published, and rest on the publication.
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "ablations": "test"}}
 profile = "thesis"  # configs/<profile>.yaml; results go to a folder of this name

@@ -1,7 +1,8 @@
 """The claims of an earlier guide, each a hypothesis with a test, a measured figure and a verdict.
 
-No verdict is written down: each comes from the rows that runs left (``evidence``), by a criterion fixed here before the
-rows were there. Without rows a claim is not yet measured; where the seeds do not tell, it is undecided.
+No verdict on a figure is written down: each comes from the rows that runs left (``evidence``), by a criterion that is
+the guide's own figure. Without rows a claim is not yet measured; where the seeds do not tell, it is undecided. Claims 3
+and 4 are about publications, not figures: there the source decides.
 """
 
 from __future__ import annotations

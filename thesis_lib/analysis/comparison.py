@@ -198,9 +198,12 @@ def differences(kpis: pd.DataFrame, own: Pair, others: Sequence[Pair], weeks: pd
 
 
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `compare` that a page holds; ``kpi`` only where there are several."""
+    """The columns of `compare` that a page holds; ``kpi`` only where there are several, ``seeds`` as ``pairs``.
+
+    Pairs they are: a controller without seeds has as many as ours.
+    """
     dropped = ["p", "difference_weeks_half"] + (["kpi"] if table["kpi"].nunique() < 2 else [])
-    return table.drop(columns=dropped, errors="ignore")
+    return table.drop(columns=dropped, errors="ignore").rename(columns={"seeds": "pairs"})
 
 
 def sentences(table: pd.DataFrame, own: Pair) -> list[str]:

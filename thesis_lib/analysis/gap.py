@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels
+from thesis_lib.analysis import labels, page
 from thesis_lib.analysis.learner import code
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community.dataset import DatasetError
@@ -223,11 +223,8 @@ def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say
     train(train_config, world, folder, seed=seed, say=say)
     seconds = time.process_time() - begun
     saved = read_checkpoint(folder / "last.pt", world.fingerprint)
-    weights = saved["algorithm"]["target_policy"]
-    mean, scale = weights["features.mean"], weights["features.scale"]
-    deviation = torch.where(scale > 0, 1 / scale.clamp(min=1e-6), 0.0)
-    policy = build_policy(train_config, world, world.make_household(saved["guard_settings"]), mean, deviation)
-    policy.load_state_dict(weights)
+    policy = untrained(train_config, world, saved)
+    policy.load_state_dict(saved["algorithm"]["target_policy"])
     judged = {split: world.judge(policy.eval(), split) for split in SPLITS}
     rows = pd.DataFrame(
         [
@@ -244,6 +241,14 @@ def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say
         every = every.sort_values(["variant", "seed"], key=lambda c: c.map(order) if c.name == "variant" else c)
         write_csv_atomic(file, every)
     return rows
+
+
+def untrained(config: TrainConfig, world: PrivilegedWorld, saved: Mapping[str, Any]) -> Policy:
+    """The policy of a checkpoint of this world, with its normaliser and guard and fresh weights."""
+    weights = saved["algorithm"]["policy"]
+    mean, scale = weights["features.mean"], weights["features.scale"]
+    deviation = torch.where(scale > 0, 1 / scale.clamp(min=1e-6), 0.0)
+    return build_policy(config, world, world.make_household(saved["guard_settings"]), mean, deviation)
 
 
 def read(profile: str) -> pd.DataFrame:
@@ -288,7 +293,7 @@ def figure(rows: pd.DataFrame) -> Figure:
         The figure; its labels are in the language of `labels`.
     """
     names = [name for name in VARIANTS if name in set(rows.variant)]
-    drawing, axes = plt.subplots(figsize=(6.3, 3.2), layout="constrained")
+    drawing, axes = plt.subplots(figsize=(page.TEXT_WIDTH, 3.2))
     for place, (split, marker, colour) in enumerate(zip(SPLITS, "os^", ("0.6", "tab:blue", "0.1"), strict=True)):
         of = rows[rows.split == split]
         for x, name in enumerate(names):
@@ -299,8 +304,8 @@ def figure(rows: pd.DataFrame) -> Figure:
             axes.plot(spread, values.mean(), marker, color=colour, markersize=7, label=label)
     axes.set_xticks(range(len(names)), [labels.t(f"gap.{name}") for name in names], rotation=20, ha="right")
     axes.set_ylabel(labels.kpi("composite_vs_bau"))
-    axes.legend(frameon=False)
-    axes.grid(axis="y", alpha=0.3)
+    axes.yaxis.set_major_formatter(labels.Numbers())
+    axes.legend()
     return drawing
 
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels
+from thesis_lib.analysis import gap, labels, page
 from thesis_lib.analysis.learner import code
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community.dataset import DatasetError
@@ -35,7 +35,7 @@ from thesis_lib.config import Config, ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS
 from thesis_lib.maddpg.algorithm import MADDPG
 from thesis_lib.maddpg.networks import Critic
-from thesis_lib.maddpg.training import CommunityWorld, TrainConfig, build_policy, read_checkpoint, train
+from thesis_lib.maddpg.training import TrainConfig, read_checkpoint, train
 from thesis_lib.provenance import recipe, write_csv_atomic
 
 FILE = "gradients.csv"
@@ -47,7 +47,7 @@ BATCHES, BATCH = 24, 64
 UPDATES = {0: 4000, 1: 3200, 6: 1800, 24: 700, 48: 400}
 
 
-def gradients(algorithm: MADDPG, world: CommunityWorld, horizon: int, seed: int) -> Tensor:
+def gradients(algorithm: MADDPG, world: gap.PrivilegedWorld, horizon: int, seed: int) -> Tensor:
     """The actor loss's gradient in each of BATCHES batches, (BATCHES, P) over all actors' P weights."""
     generator = torch.Generator().manual_seed(seed)
     weights = list(algorithm.policy.actors.parameters())
@@ -67,16 +67,12 @@ def gradients(algorithm: MADDPG, world: CommunityWorld, horizon: int, seed: int)
     return torch.stack(found)
 
 
-def standing(config: TrainConfig, world: CommunityWorld, seed: int, say: Callable[[str], None]) -> MADDPG:
+def standing(config: TrainConfig, world: gap.PrivilegedWorld, seed: int, say: Callable[[str], None]) -> MADDPG:
     """The learner after ``config.updates`` updates that moved the critic only."""
     with tempfile.TemporaryDirectory() as folder:
         train(config, world, folder, seed=seed, say=say)
         saved = read_checkpoint(f"{folder}/last.pt", world.fingerprint)
-    weights = saved["algorithm"]["policy"]
-    mean, scale = weights["features.mean"], weights["features.scale"]
-    deviation = torch.where(scale > 0, 1 / scale.clamp(min=1e-6), 0.0)
-    household = world.make_household(saved["guard_settings"])
-    policy = build_policy(config, world, household, mean, deviation)
+    policy = gap.untrained(config, world, saved)
     agents = world.community.homes if config.critics == "per_agent" else 1
     critic = Critic(policy.features.critic_columns, world.action_mask.cpu(), config.critic_units, agents)
     algorithm = MADDPG(config, policy, critic)
@@ -95,8 +91,8 @@ def measure(config: Config, seed: int, data: datasets.Dataset, say: Callable[[st
     """
     settings = config.train_for(next(iter(config.variants))) | {"actor_rate": 1e-12, "weight_decay": 0.0, "minutes": 60}
     about = {"settings": settings, "seed": seed, "checksums": dict(data.checksums)}
-    file = paths.LIBRARY / "analysis" / "gradients.py"
-    made_from = recipe(about, [*(paths.LIBRARY / "community").glob("*.py"), *code(), file])
+    files = [paths.LIBRARY / "analysis" / name for name in ("gap.py", "gradients.py")]
+    made_from = recipe(about, [*(paths.LIBRARY / "community").glob("*.py"), *code(), *files])
     rows = read(config.profile)
     found = rows[(rows.seed == seed) & (rows.recipe == made_from)]
     if len(found) == len(UPDATES) + 1:
@@ -116,15 +112,7 @@ def measure(config: Config, seed: int, data: datasets.Dataset, say: Callable[[st
             "batch": 256 if horizon == 0 else settings["batch"],
         }
         train_config = TrainConfig(**(settings | changed))
-        world = CommunityWorld(
-            community,
-            CONTROLLERS["business_as_usual"](),
-            train_config.augment,
-            train_config.swap_share,
-            train_config.reward_offset,
-            train_config.reward,
-            train_config.weights,
-        )
+        world = gap.PrivilegedWorld(community, CONTROLLERS["business_as_usual"](), gap.Privilege(), train_config)
         begun = time.process_time()
         algorithm = standing(train_config, world, seed, say)
         seconds = time.process_time() - begun
@@ -165,7 +153,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def figure(rows: pd.DataFrame) -> Figure:
     """Cosine to the exact gradient by horizon: of one batch and of the mean, every seed and their mean."""
     table = summary(rows)
-    drawing, axes = plt.subplots(figsize=(6.3, 3.0), layout="constrained")
+    drawing, axes = plt.subplots(figsize=(page.TEXT_WIDTH, 3.0))
     for kind, marker, colour in (("cosine_batch", "o", "tab:blue"), ("cosine_mean", "s", "0.1")):
         for x, horizon in enumerate(table.horizon):
             values = rows[rows.horizon == horizon][kind]
@@ -176,7 +164,8 @@ def figure(rows: pd.DataFrame) -> Figure:
     axes.set_xlabel(labels.t("axis.horizon_hours"))
     axes.set_ylabel(labels.t("axis.cosine"))
     axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.legend(frameon=False)
+    axes.yaxis.set_major_formatter(labels.Numbers())
+    axes.legend()
     return drawing
 
 

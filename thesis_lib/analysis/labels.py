@@ -203,6 +203,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.variant": ("Variante", "Variant"),
     "table.seed": ("Semilla", "Seed"),
     "table.seeds": ("Semillas", "Seeds"),
+    "table.pairs": ("Pares", "Pairs"),
     "table.split": ("Parte", "Split"),
     "table.engine": ("Motor", "Engine"),
     "table.edition": ("Edición", "Edition"),

@@ -262,6 +262,9 @@ def heading(column: str) -> str:
     base = column.removesuffix("_vs_bau")
     if base != column and f"kpi.{base}" in labels.TEXT:
         return f"{labels.kpi(base)} / BAU"
+    controller, slash, variant = column.partition("/")
+    if slash and f"controller.{controller}" in labels.TEXT:
+        return labels.controller(controller, variant)
     return labels.t(f"table.{column}") if f"table.{column}" in labels.TEXT else column
 
 
@@ -298,14 +301,17 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.t(f"{column}.{name}") for name in values]
         elif column == "gate":
             cells = [labels.t("gate.pass" if passes else "gate.fail") for passes in values]
+            if SERVICE[0] in frame:  # a bound is no trajectory: it serves nobody, well or badly
+                cells = ["–" if none else cell for none, cell in zip(frame[SERVICE[0]].isna(), cells, strict=True)]
         elif column == "distance":
             cells = [labels.scientific(value) for value in values]
         elif column in ("p_holm", "p_weeks"):
             cells = [labels.p_value(value) for value in values]
         elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             halves = frame[f"{column}_half"] if f"{column}_half" in frame else [None] * len(frame)
-            mixed = frame.select_dtypes("number").drop(columns="distance", errors="ignore")
-            digits = [_digits(mixed.loc[at] if "kpi" in frame else values) for at in frame.index]
+            whole = pd.api.types.is_integer_dtype(values)
+            mixed = frame.select_dtypes("float").drop(columns="distance", errors="ignore")
+            digits = [_digits(mixed.loc[at] if "kpi" in frame and not whole else values) for at in frame.index]
             cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
             if f"{column}_low" in frame:
                 ends = zip(cells, frame[f"{column}_low"], frame[f"{column}_high"], digits, strict=True)
@@ -357,13 +363,16 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: Words = "", labe
     return write_csv_atomic(folder / f"{name}.csv", frame)
 
 
+def _words(frame: pd.DataFrame) -> list[str]:
+    """Printed headings of the columns that hold words, which are set flush left."""
+    return [heading(str(c)) for c in frame.columns if c == "gate" or not pd.api.types.is_numeric_dtype(frame[c])]
+
+
 def _tex(frame: pd.DataFrame, caption: str, label: str) -> str:
     """The table for LaTeX, in the language in use."""
     shown = printed(frame).map(labels.latex)
-    numeric = {heading(str(c)) for c in frame.columns if c == "distance" or pd.api.types.is_numeric_dtype(frame[c])} - {
-        heading("gate")
-    }
-    column_format = "".join("r" if column in numeric else "l" for column in shown.columns)
+    words = _words(frame)
+    column_format = "".join("l" if column in words else "r" for column in shown.columns)
     shown.columns = pd.Index([_stacked(labels.latex(column)) for column in shown.columns])
     tex = shown.style.hide(axis="index").to_latex(
         hrules=True,
@@ -388,7 +397,9 @@ def publish(frame: pd.DataFrame, name: str, profile: str | None, text: Words = "
     """Save a table (unless ``profile`` is None) and show it in a notebook, with its caption, as it is printed."""
     if profile is not None:
         save(frame, name, profile, text, label)
-    display(printed(frame).style.hide(axis="index"))
+    shown, flush = printed(frame), _words(frame)
+    left = [{"selector": f".col{at}", "props": "text-align: left"} for at, c in enumerate(shown.columns) if c in flush]
+    display(shown.style.hide(axis="index").set_table_styles(left))
     words = text if isinstance(text, str) else text()
     if words:
         display(Markdown(f"*{words}*"))

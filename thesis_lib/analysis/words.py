@@ -293,11 +293,11 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.compare": (
         "{ours} menos cada controlador, sobre BAU: diferencia pareada por semillas (intervalo t del 95{space}%) y por "
-        "semanas de prueba, p de Holm en la tabla, probabilidad de mejora; valor e IQM son del otro. {split}, "
-        "{engine}, edición {edition}.",
+        "semanas de prueba, p de Holm en la tabla, probabilidad de mejora; valor e IQM son del otro "
+        "({split}, {engine}, edición {edition}).",
         "{ours} minus each controller, over BAU: difference paired by seed (95% t interval) and by test week, Holm's p "
-        "within the table, probability of improvement; value and IQM are the other's. {split}, {engine}, {edition} "
-        "edition.",
+        "within the table, probability of improvement; value and IQM are the other's ({split}, {engine}, {edition} "
+        "edition).",
     ),
     # the headline of the READMEs
     "readme.nothing": (
@@ -335,9 +335,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "readme.notes": (
         "Semanas de prueba, CityLearn, edición oficial; todo sobre la práctica habitual (menos es mejor), media ± "
         "intervalo t del 95{space}% entre semillas; salidas atendidas, de la peor semilla. † no da el servicio exigido "
-        "(≥ {gate} y todos los ciclos). ‡ conoce el futuro: cota, no competidor.",
+        "(≥ {gate} y todos los ciclos). ‡ conoce el futuro: cota, no competidor. El MPC manda en todas las viviendas "
+        "desde un ordenador central.",
         "Test weeks, CityLearn, official edition; all over business as usual (lower is better), mean ± 95% t interval "
         "over seeds; departures met, of the worst seed. † fails the service gate (≥ {gate} and every cycle). ‡ knows "
-        "the future: a bound, no competitor.",
+        "the future: a bound, no competitor. MPC commands all homes from one central computer.",
     ),
 }
