@@ -24,7 +24,7 @@ ablations = "ablations"  # the profile whose rows answer the questions about var
 
 # %%
 import pandas as pd
-from IPython.display import HTML, Markdown, display
+from IPython.display import Markdown, display
 
 from thesis_lib import paths
 from thesis_lib.analysis import claims, evaluation, evidence, labels, page, tables
@@ -61,7 +61,7 @@ print(f"{len(thesis.kpis)} rows of {profile}, {len(known.ablations.kpis)} rows o
 # %%
 findings = claims.save(known, profile)
 shown = claims.printed(findings)
-display(HTML(shown.to_html(index=False, border=0)))
+display(shown.style.hide(axis="index").set_table_styles([{"selector": "td, th", "props": "text-align: left"}]))
 
 # %%
 counts = pd.Series([found.verdict for found in findings.values()]).value_counts()
