@@ -46,7 +46,7 @@ from thesis_lib.community.model import Community
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import Controller
 from thesis_lib.controllers.rules import BusinessAsUsual, SpreadCharging
-from thesis_lib.maddpg.training import CommunityWorld, TrainConfig, _Run
+from thesis_lib.maddpg.training import CommunityWorld, Run, TrainConfig
 
 UNITS, BATCH, MEMORY = 256, 256, 100_000
 RATE, DISCOUNT, TARGET_RATE, NOISE = 1e-3, 0.99, 0.005, 0.1
@@ -196,14 +196,14 @@ def measure_usual(seed: int, source: dataset.Dataset, threads: int, seconds: flo
     return {"steps/s": steps / elapsed, "updates/s": steps * len(usual.agents) / elapsed, **shares}
 
 
-def begin(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str) -> tuple[_Run, CommunityWorld]:
+def begin(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str) -> tuple[Run, CommunityWorld]:
     """A training run at update 0, on one thread; what it compiles goes to a new folder in ``cache``."""
     torch.set_num_threads(1)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(dir=cache)
     community = Community.from_citylearn(dataset.load(source))
     shared = ("augment", "swap_share", "reward_offset", "reward", "weights")
     world = CommunityWorld(community, BusinessAsUsual(), **{name: getattr(config, name) for name in shared})
-    return _Run(config, world, seed), world
+    return Run(config, world, seed), world
 
 
 def measure_ours(
@@ -245,7 +245,7 @@ def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache
     run, world = begin(seed, source, config, cache)
     level = world.validate(AsPolicy(SpreadCharging(), world.community))["composite"]
     result = {"rule": level, "untrained": world.validate(run.algorithm.policy)["composite"]}
-    run = _Run(config.model_copy(update={"habits": False}), world, seed)
+    run = Run(config.model_copy(update={"habits": False}), world, seed)
     begun, laps = time.perf_counter(), []
     while run.updates < config.updates and time.perf_counter() - begun < 60 * config.minutes:
         lap = time.perf_counter()

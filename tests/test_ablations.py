@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("english_page")
 
 PLAN = yaml.safe_load((paths.configs() / "ablations.yaml").read_text(encoding="utf-8"))
 WHERE = {"split": "test", "engine": "model", "edition": "official"}
-EFFECTS = {"headline": 0.0, "none": 0.03, "attention": -0.02, "mean_field": 0.001, "broadcast_late": -0.1}
+EFFECTS = {"headline": 0.0, "none": 0.03, "attention": -0.02, "mean_field": 0.001, "broadcast": -0.1}
 FAMILY = ablations.FAMILIES["coordination"]
 LUCK = np.array([0.05, -0.02, 0.01, 0.03, -0.06])  # of each seed, shared by all variants
 NOISE = np.random.default_rng(0).normal(0, 0.004, (len(EFFECTS), 5))
@@ -43,7 +43,7 @@ def kpis() -> pd.DataFrame:
     lines = long("default", 0, 1.0, controller=tables.BAU)
     for place, (variant, effect) in enumerate(EFFECTS.items()):
         for seed in range(5):
-            met = 0.9 if variant == "broadcast_late" and seed == 3 else 0.997
+            met = 0.9 if variant == "broadcast" and seed == 3 else 0.997
             lines += long(variant, seed, 0.8 + LUCK[seed] + effect + NOISE[place, seed], met)
     return pd.DataFrame(lines, columns=evaluation.COLUMNS)
 
@@ -67,7 +67,7 @@ def test_the_plan_is_the_one_that_was_announced() -> None:
     assert PLAN["seeds"] == [0, 1, 2, 3, 4] and PLAN["engines"] == ["model"] and PLAN["edition"] == "official"
     for key, values in {
         "rollout_horizon": {0, 1, 6, 24, 48},
-        "coordination": {"none", "broadcast", "attention", "mean_field"},
+        "coordination": {"none", "broadcast", "announce", "attention", "mean_field"},
         "observation_noise": {0.0, 0.1, 0.3},
         "observation_missing": {0.0, 0.1, 0.3},
         "broadcast_delay": {0, 1},
@@ -102,7 +102,7 @@ def test_each_variant_differs_from_its_reference_in_one_thing() -> None:
 
 def test_a_table_says_what_was_put_in(kpis: pd.DataFrame) -> None:
     table = ablations.compare(kpis, FAMILY, **WHERE)
-    assert list(table["variant"])[0] == "headline" and list(table["variant"])[-1] == "broadcast_late"
+    assert list(table["variant"])[0] == "headline" and list(table["variant"])[-1] == "broadcast"
     assert "shared_actors" not in set(table["variant"])
     rows = table.set_index("variant")
     for place, (name, effect) in enumerate(EFFECTS.items()):
@@ -110,10 +110,10 @@ def test_a_table_says_what_was_put_in(kpis: pd.DataFrame) -> None:
         if name != "headline":
             assert rows.loc[name, "difference"] == pytest.approx(expected)
             assert rows.loc[name, "difference_half"] < 0.02 < rows.loc[name, "composite_vs_bau_half"]
-    assert rows["gate"].to_dict() == {name: name != "broadcast_late" for name in EFFECTS}
+    assert rows["gate"].to_dict() == {name: name != "broadcast" for name in EFFECTS}
     assert rows.loc["attention", "p_holm"] < 0.05 < rows.loc["mean_field", "p_holm"]
     assert rows["p_holm"].dropna().to_numpy() == pytest.approx(statistics.holm(rows["p"].dropna()))
-    assert np.isnan(rows.loc["headline", "difference"]) and rows.loc["broadcast_late", "improvement"] > 0.9
+    assert np.isnan(rows.loc["headline", "difference"]) and rows.loc["broadcast", "improvement"] > 0.9
     assert (rows["iqm_low"] <= rows["iqm"]).all() and (rows["iqm"] <= rows["iqm_high"]).all()
 
 
@@ -164,7 +164,7 @@ def test_sentences_are_those_of_the_rows(kpis: pd.DataFrame) -> None:
     texts = {text.split("*")[1]: text for text in ablations.sentences(ablations.compare(kpis, FAMILY, **WHERE), FAMILY)}
     assert "better (Holm's p" in texts["attention"] and "worse (Holm's p" in texts["local"]
     assert "do not tell from none" in texts["mean field"]
-    assert "fails the service gate" in texts["broadcast, 1 h late"]
+    assert "fails the service gate" in texts["broadcast"]
     assert sum("gate" in text for text in texts.values()) == 1
     swapped = kpis.assign(value=np.where(kpis["variant"] == "attention", kpis["value"] + 0.1, kpis["value"]))
     told = ablations.sentences(ablations.compare(swapped, FAMILY, **WHERE), FAMILY)
@@ -199,7 +199,7 @@ def test_figures_fit_and_captions_hold_numbers(kpis: pd.DataFrame, language: str
         assert tight.x0 > -0.02 and tight.x1 < width + 0.02 and tight.y0 > -0.02 and tight.y1 < height + 0.02, name
         assert "{" not in caption and not re.search(r"\bnan\b", caption) and caption.endswith(".")
         assert f"0{comma}" in caption
-    assert "†" in drawn(kpis)["forest"][1] and labels.variant("broadcast_late") in drawn(kpis)["forest"][1]
+    assert "†" in drawn(kpis)["forest"][1] and labels.variant("broadcast") in drawn(kpis)["forest"][1]
 
 
 def test_a_figure_shows_every_seed(kpis: pd.DataFrame) -> None:

@@ -103,7 +103,7 @@ def test_the_comparator_is_named_truthfully(kpis: pd.DataFrame) -> None:
 
 def test_ours_is_the_headline_or_what_stands_for_it(kpis: pd.DataFrame) -> None:
     assert comparison.ours(kpis) == OURS
-    local = kpis.assign(variant=kpis["variant"].replace({"broadcast": "none"}))
+    local = kpis.assign(variant=kpis["variant"].replace({"announce": "none"}))
     assert comparison.ours(local) == (OURS[0], "none")
     assert comparison.ours(kpis[kpis["controller"] == "rule"]) is None
 

@@ -11,7 +11,7 @@ from toy_world import ToyWorld
 from thesis_lib.community.model import Community
 from thesis_lib.controllers.rules import BusinessAsUsual
 from thesis_lib.maddpg.networks import Policy, _raised
-from thesis_lib.maddpg.training import CommunityWorld, _Run, build_policy
+from thesis_lib.maddpg.training import CommunityWorld, Run, build_policy
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,73 @@ def test_a_battery_by_habit_cancels_what_its_home_draws_or_gives(world: Communit
     able = others.abs() < 2.0  # kWh: neither its power nor its charge is the limit
     assert able.float().mean() > 0.5
     assert flows.net[able].abs().max() < 1e-3 and flows.net[~able].abs().max() > 1.0
+
+
+def test_homes_announce_what_they_then_take(world: CommunityWorld) -> None:
+    community = world.community
+    policy = policy_of(world, coordination="announce")
+    household = policy.household
+    assert household is not None
+    state, window = world.draw(256, 6, torch.Generator().manual_seed(2))
+    steady, unsteady = 0, 0
+    for hour in window[:-1]:
+        observations = world.observe(state, hour)
+        with torch.no_grad():
+            actions = policy(observations)
+            planned = household.planned(observations, actions)
+            owed = dict(zip(household.OWED, household.owed(observations).unbind(2), strict=True))
+            after, flows = community.step(state, actions, hour)
+        taken = flows.net - flows.battery
+        started = (flows.started >= 0).any(1)  # of a cycle just begun only the mean is known
+        close = ((planned - taken).abs() < 0.05)[~started]
+        assert close.float().mean() > 0.995  # a car nearly full takes less than its charger gives
+        stored = state.soc[:, : community.homes] * community.storage_capacity[: community.homes]
+        torch.testing.assert_close(owed["stored"], stored)
+        assert (owed["missing"] >= owed["pace"]).all() and (owed["pace"] >= 0).all()
+        steady, unsteady = steady + int((~started).sum()), unsteady + int(started.sum())
+        state = after
+    assert steady > 500 and unsteady > 0 and owed["pace"].max() > 1.0
+
+
+def test_batteries_that_answer_in_full_keep_the_district_level(world: CommunityWorld) -> None:
+    community = world.community
+    policy = policy_of(world, coordination="announce")
+    slots = community.slots
+    with torch.no_grad():  # no habit, no wish of its own, a share of 1
+        policy.actors.biases[-1][:, :, slots : 2 * slots] = -1 / 2.0
+        policy.actors.biases[-1][:, :, 2 * slots] = 1 / 2.0
+        policy.actors.biases[-1][:, :, :slots] = 0.0
+    state, window = world.draw(256, 1, torch.Generator().manual_seed(3))
+    soc = state.soc.clone()
+    soc[:, : community.homes] = 0.5
+    state = state._replace(soc=soc, soc_before=soc)
+    with torch.no_grad():
+        observations = world.observe(state, window[0])
+        _, flows = community.step(state, policy(observations), window[0])
+        step = flows.net.sum(1) - state.net.sum(1)
+        without = step - flows.battery.sum(1)
+    able = without.abs() < 15.0  # kWh, of batteries of 85 kW: what none of them is too small or too full for
+    assert able.float().mean() > 0.9 and without[able].abs().max() > 5.0
+    assert step[able].abs().mean() < 0.02 * without[able].abs().mean()
+
+
+def test_what_is_announced_is_heard_as_sums_only(world: CommunityWorld) -> None:
+    policy = policy_of(world, coordination="announce")
+    state, window = world.draw(4, 1, torch.Generator().manual_seed(4))
+    observations = world.observe(state, window[0])
+    own = policy.features(observations)
+    heard = policy.coordination(own, observations)[..., own.shape[2] :]
+    assert heard.shape[2] == 6 and torch.equal(heard[:, 0], heard[:, 9])
+    torch.testing.assert_close(heard[..., :2], policy.coordination.sums(observations).unsqueeze(1).expand(-1, 17, -1))
+    swapped = observations.clone()  # a kWh is stored elsewhere
+    for home, kwh in ((5, 0.1), (6, -0.1)):
+        column = world.observation_names[home].index("electrical_storage_soc")
+        swapped[:, home, column] += kwh / world.community.storage_capacity[home]
+    torch.testing.assert_close(policy.coordination(own, swapped)[..., own.shape[2] :], heard)
+    with pytest.raises(ValueError, match="announce needs habits: true"):
+        config(coordination="announce", habits=False)
+    with pytest.raises(ValueError, match="set broadcast_delay: 0"):
+        config(coordination="announce", habits=True, broadcast_delay=1)
 
 
 def test_even_charging_brings_just_what_is_missing(world: CommunityWorld) -> None:
@@ -120,7 +187,7 @@ def test_returns_of_several_hours_are_summed_with_discount() -> None:
             return after, reward
 
     settings = config(rollout_horizon=0, return_hours=3, collect_hours=6, copies=4, warmup_hours=100)
-    run = _Run(settings, Noting(), seed=0)
+    run = Run(settings, Noting(), seed=0)
     rewards.clear()
     run.iterate()
     assert run.replay is not None and run.replay.size == 4 * 4  # 6 hours hold 4 returns of 3

@@ -25,7 +25,7 @@ from thesis_lib.controllers import LEARNERS, independent
 from thesis_lib.controllers.independent import HomeCritics, Independent, LearnerConfig
 from thesis_lib.controllers.rules import BusinessAsUsual
 from thesis_lib.maddpg.replay import Batch
-from thesis_lib.maddpg.training import CheckpointError, CommunityWorld, read_checkpoint
+from thesis_lib.maddpg.training import CheckpointError, CommunityWorld, load_policy, read_checkpoint, train
 
 SETTINGS = {
     "guard": False, "guard_leak": 0.2, "guard_spare_steps": 0, "guard_tolerance": 0.04, "v2g": True, "augment": False,
@@ -201,7 +201,7 @@ def test_actors_draw_what_they_say_they_draw(algorithm: str) -> None:
 def test_the_toy_is_learned_to_near_its_optimum(algorithm: str, tmp_path: Path) -> None:
     settings = config(algorithm, updates=450, validate_every=75, batch=64, collect_hours=8, actor_rate=1e-3)
     world = OwnRewards()
-    folder = independent.train(KINDS[algorithm], settings, world, tmp_path, seed=1, say=quiet)
+    folder = train(settings, world, tmp_path, seed=1, say=quiet, kind=KINDS[algorithm])
     scores = pd.read_csv(folder / "log.csv")["composite"]
     assert 1.0 - 1e-3 <= scores.iloc[-1] <= 1.15 < scores.iloc[0]
 
@@ -209,9 +209,9 @@ def test_the_toy_is_learned_to_near_its_optimum(algorithm: str, tmp_path: Path) 
 @ALGORITHMS
 def test_resuming_continues_bit_for_bit_and_the_same_seed_gives_the_same(algorithm: str, tmp_path: Path) -> None:
     kind, settings = KINDS[algorithm], config(algorithm, return_hours=2)
-    whole = independent.train(kind, settings, OwnRewards(), tmp_path / "whole", seed=3, say=quiet)
-    again = independent.train(kind, settings, OwnRewards(), tmp_path / "again", seed=3, say=quiet)
-    other = independent.train(kind, settings, OwnRewards(), tmp_path / "other", seed=4, say=quiet)
+    whole = train(settings, OwnRewards(), tmp_path / "whole", seed=3, say=quiet, kind=kind)
+    again = train(settings, OwnRewards(), tmp_path / "again", seed=3, say=quiet, kind=kind)
+    other = train(settings, OwnRewards(), tmp_path / "other", seed=4, say=quiet, kind=kind)
 
     class Interrupting(OwnRewards):
         def validate(self, policy: object) -> dict[str, float]:
@@ -220,10 +220,10 @@ def test_resuming_continues_bit_for_bit_and_the_same_seed_gives_the_same(algorit
             return found
 
     with pytest.raises(SystemExit, match="run the same again to go on"):
-        independent.train(kind, settings, Interrupting(), tmp_path / "halves", seed=3, say=quiet)
+        train(settings, Interrupting(), tmp_path / "halves", seed=3, say=quiet, kind=kind)
     assert 0 < read_checkpoint(tmp_path / "halves" / "last.pt", "toy")["updates"] < 8
     torch.rand(5)  # what happens in between must not matter
-    halves = independent.train(kind, settings, OwnRewards(), tmp_path / "halves", seed=3, say=quiet)
+    halves = train(settings, OwnRewards(), tmp_path / "halves", seed=3, say=quiet, kind=kind)
     first = flat(read_checkpoint(whole / "last.pt", "toy"))
     for folder, same in ((again, True), (halves, True), (other, False)):
         second = flat(read_checkpoint(folder / "last.pt", "toy"))
@@ -247,14 +247,14 @@ def equal(one: object, other: object) -> bool:
 
 
 def test_checkpoints_of_something_else_are_refused_in_one_line(tmp_path: Path) -> None:
-    independent.train(independent.TD3, config("td3"), OwnRewards(), tmp_path, seed=0, say=quiet)
+    train(config("td3"), OwnRewards(), tmp_path, seed=0, say=quiet, kind=independent.TD3)
     for message, kind, settings, seed in (
         ("another config", independent.TD3, config("td3", batch=33), 0),
         ("another config", independent.SAC, config("sac"), 0),
         ("another seed", independent.TD3, config("td3"), 1),
     ):
         with pytest.raises(CheckpointError, match=message) as raised:
-            independent.train(kind, settings, OwnRewards(), tmp_path, seed=seed, say=quiet)
+            train(settings, OwnRewards(), tmp_path, seed=seed, say=quiet, kind=kind)
         assert "\n" not in str(raised.value)
 
 
@@ -265,7 +265,7 @@ def test_a_nan_in_the_reward_is_an_error(tmp_path: Path) -> None:
             return after, reward * float("nan")
 
     with pytest.raises(FloatingPointError, match="look for a NaN"):
-        independent.train(independent.SAC, config("sac"), Poisoned(), tmp_path, seed=0, say=quiet)
+        train(config("sac"), Poisoned(), tmp_path, seed=0, say=quiet, kind=independent.SAC)
 
 
 # --- on the real community ---
@@ -282,12 +282,12 @@ def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(
 ) -> None:
     """And nothing of it comes from a test row."""
     kind, settings, community = KINDS[algorithm], config(algorithm, **SMALL), real.community
-    independent.train(kind, settings, real, tmp_path / "clean", seed=0, say=quiet)
+    train(settings, real, tmp_path / "clean", seed=0, say=quiet, kind=kind)
     table = community.table
     try:
         community.table = table.clone()
         community.table[torch.from_numpy(split_of_rows(community.rows) == "test")] = float("nan")
-        independent.train(kind, settings, real, tmp_path / "blind", seed=0, say=quiet)
+        train(settings, real, tmp_path / "blind", seed=0, say=quiet, kind=kind)
     finally:
         community.table = table
     one, other = (
@@ -295,7 +295,7 @@ def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(
     )
     assert [name for name in one if name != "/seconds" and not equal(one[name], other[name])] == []
 
-    policy = independent.load_policy(kind, tmp_path / "clean" / "last.pt", community)
+    policy = load_policy(tmp_path / "clean" / "last.pt", community, kind=kind)
     policy.reset(community)
     observations = Observer(community)(community.reset(3, torch.tensor([0, 500, 3000]), 10))
     actions = policy.act(observations)
@@ -305,7 +305,7 @@ def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(
     log = pd.read_csv(tmp_path / "clean" / "log.csv")
     assert log["departures_met"].iloc[-1] > 0.9  # the guard
     with pytest.raises(ValueError, match="needs the reference controller"):
-        independent.train(kind, settings, community, tmp_path / "other", seed=0, say=quiet)
+        train(settings, community, tmp_path / "other", seed=0, say=quiet, kind=kind)
 
 
 # --- the pipeline ---

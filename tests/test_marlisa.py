@@ -20,7 +20,6 @@ from test_independent import SETTINGS, SMALL, OwnRewards, community_world, equal
 from thesis_lib.community import dataset, original
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
-from thesis_lib.controllers import independent
 from thesis_lib.controllers.marlisa import (
     MARLISA,
     TOLD,
@@ -32,7 +31,7 @@ from thesis_lib.controllers.marlisa import (
     sizes,
 )
 from thesis_lib.maddpg.coordination import NET
-from thesis_lib.maddpg.training import CommunityWorld, TrainedPolicy, read_checkpoint
+from thesis_lib.maddpg.training import CommunityWorld, TrainedPolicy, read_checkpoint, train
 
 OF_MARLISA = {
     **SETTINGS,
@@ -281,7 +280,7 @@ class Metered(OwnRewards):
 
 def test_the_same_seed_gives_the_same_and_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     settings = config()
-    whole = independent.train(MARLISA, settings, Metered(), tmp_path / "whole", seed=3, say=quiet)
+    whole = train(settings, Metered(), tmp_path / "whole", seed=3, say=quiet, kind=MARLISA)
     run = MARLISA(settings, Metered(), 3)
     while run.updates < 4:
         run.iterate()

@@ -72,13 +72,13 @@ class Config(BaseModel):
         Raises:
             ConfigError: this profile has no such learner.
         """
-        from thesis_lib.controllers.independent import SHARED  # here, because it brings torch
+        from thesis_lib.controllers import LEARNERS  # here, because they bring torch
 
         if name not in self.learners:
             raise ConfigError(
                 f"profile '{self.profile}' has no learner '{name}'; allowed are {_listed(self.learners)}"
             )
-        return {key: self.train[key] for key in SHARED} | self.learners[name]
+        return {key: self.train[key] for key in LEARNERS[name].shares or self.train} | self.learners[name]
 
 
 def load_config(profile: str | Path, **overrides: Any) -> Config:

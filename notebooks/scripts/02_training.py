@@ -14,7 +14,7 @@
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
 language = ""  # of figures and tables: es | en; empty: as the profile says
-variant = "broadcast"  # one of the profile's variants
+variant = "announce"  # one of the profile's variants
 seed = 0  # of weights, training windows and noise
 hours = 0  # of the evaluation, from row 0; 0: the whole year
 updates = 0  # of the actors; 0: as the profile says
@@ -141,7 +141,9 @@ display(bounds.style.hide(axis="index").format(precision=2))
 # All actors are small networks evaluated in one batched operation. What a home hears of the others is the
 # variant's choice: with `none` its action depends on its own observation alone; with `broadcast` an aggregator
 # that receives every meter sends back two sums, the district's last net consumption and its uncontrolled net
-# (load − PV) of this hour. That is communication, and is called so.
+# (load − PV) of this hour; with `announce` it also sums what the homes' cars still lack, their batteries hold and
+# their appliances may start, and, in a second round, what cars and appliances are about to take, which every
+# battery then answers. That is communication, and is called so.
 #
 # An actor does not start from nothing but from the **habits** of a careful household: charge each car evenly until
 # it leaves, start an appliance as soon as it may, let the battery cancel what the home draws or gives. For each

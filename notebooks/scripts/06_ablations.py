@@ -87,11 +87,17 @@ display(
 # %% [markdown]
 # ## O.E.1 · The coordination architecture
 #
-# Do homes need to hear of each other? From nothing at all, through two sums from an aggregator, in time or an hour
-# late, to attention among all homes; and need each home an actor of its own?
+# Do homes need to hear of each other? From nothing at all, through two sums from an aggregator and what homes announce,
+# to attention among all homes; and need each home an actor of its own?
 
 # %%
 ablations.publish("coordination", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# And what does it cost when the sum of the uncontrolled net comes an hour late?
+
+# %%
+ablations.publish("latency", kpis, profile, seeds, weeks, **where)
 
 # %% [markdown]
 # ## O.E.2 · The learning algorithm

@@ -37,7 +37,8 @@ class Family:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("coordination", "headline", ("none", "attention", "mean_field", "broadcast_late", "shared_actors")),
+        Family("coordination", "headline", ("none", "broadcast", "attention", "mean_field", "shared_actors")),
+        Family("latency", "broadcast", ("broadcast_late",)),
         Family("horizon", "headline", ("horizon_0", "horizon_1", "horizon_6", "horizon_24", "no_tail")),
         Family("learning", "headline", ("individual_reward", "critics_per_agent")),
         Family("maddpg", "horizon_0", ("horizon_0_ou", "horizon_0_critics")),
@@ -46,7 +47,7 @@ FAMILIES = {
             "headline",
             ("bill_only", "bill_first", "grid_first", "grid_only", "cost_only", "emissions_only", "peak_only"),
         ),
-        Family("service", "headline", ("guard_off", "v2g_off")),
+        Family("service", "headline", ("guard_off", "full_charge", "v2g_off")),
         Family("meters", "headline", ("noise_10", "noise_30", "missing_10", "missing_30")),
         Family("unseen", "shared_actors", ("trained_on_5", "trained_on_10")),
     )

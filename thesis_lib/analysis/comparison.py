@@ -16,7 +16,7 @@ from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels, statistics, tables
 
 Pair = tuple[str, str]  # controller, variant
-OURS: Pair = ("cooperative_maddpg", "broadcast")  # the headline
+OURS: Pair = ("cooperative_maddpg", "announce")  # the headline
 LEARNERS = ("independent_td3", "independent_sac", "marlisa", "maddpg", "cooperative_maddpg")
 SIGNIFICANT = 0.05  # of Holm's p
 

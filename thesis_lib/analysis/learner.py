@@ -1,6 +1,6 @@
 """One seed of one variant of the learner, from its settings to its rows: what notebook 02 shows and batches repeat.
 
-    python -m thesis_lib.analysis.learner broadcast --profile quick --seed 0
+    python -m thesis_lib.analysis.learner announce --profile quick --seed 0
     python -m thesis_lib.analysis.learner --controller independent_sac --profile quick --seed 0
 
 A run leaves what `evaluation` says, and the learner's log beside it as ``training.csv``. One whose rows were made by
@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock
+from pydantic import BaseModel
 
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation
@@ -30,10 +31,10 @@ from thesis_lib.community.model import Community
 from thesis_lib.community.reading import read_environment
 from thesis_lib.community.replication import replicated
 from thesis_lib.config import Config, ConfigError, load_config
-from thesis_lib.controllers import CONTROLLERS, LEARNERS, Controller, independent
+from thesis_lib.controllers import CONTROLLERS, LEARNERS, Controller
 from thesis_lib.controllers.disturbed import Disturbed
 from thesis_lib.maddpg import device as devices
-from thesis_lib.maddpg.training import CheckpointError, TrainConfig, load_policy, train
+from thesis_lib.maddpg.training import CheckpointError, Run, load_policy, train
 from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_atomic, write_text_atomic
 
 CONTROLLER = "cooperative_maddpg"
@@ -97,26 +98,23 @@ def learn(
     community = _first_homes(env, homes)
     twin = trained_as(config, variant) if controller == CONTROLLER else variant
     training_settings = settings_of(config, twin, controller) | dict(overrides or {})
-    train_config: TrainConfig | independent.LearnerConfig
-    if controller == CONTROLLER:
-        train_config = TrainConfig(**training_settings)
-    else:
-        train_config = LEARNERS[controller].Config(**training_settings)
+    kind = LEARNERS.get(controller, Run)
+    train_config = kind.Config(**training_settings)
     few = training_settings.get("trained_homes", 0)
     trained_on = _first_homes(env, few) if few else community
     checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, controller, twin, seed))
     with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
         _forget_another(checkpoints, _training_recipe(controller, train_config, seed, data), say)
-        call: dict[str, Any] = {
-            "seed": seed,
-            "device": config.device,
-            "reference": CONTROLLERS[REFERENCE](),
-            "say": say,
-        }
-        if isinstance(train_config, TrainConfig):
-            train(train_config, trained_on, checkpoints, **call)
-        else:
-            independent.train(LEARNERS[controller], train_config, trained_on, checkpoints, **call)
+        train(
+            train_config,
+            trained_on,
+            checkpoints,
+            seed=seed,
+            device=config.device,
+            reference=CONTROLLERS[REFERENCE](),
+            say=say,
+            kind=kind,
+        )
     if not (checkpoints / "log.csv").is_file():
         budget = f"the {train_config.minutes:g} minutes of its budget"
         key = "train.minutes" if controller == CONTROLLER else f"learners.{controller}.minutes"
@@ -124,10 +122,7 @@ def learn(
     log = pd.read_csv(checkpoints / "log.csv").assign(controller=controller, variant=variant, seed=seed)
     write_csv_atomic(folder / "training.csv", log)
     weights = checkpoints / ("best.pt" if (checkpoints / "best.pt").is_file() else "last.pt")
-    if controller == CONTROLLER:
-        policy = load_policy(weights, community, trained_on=None if trained_on is community else trained_on)
-    else:
-        policy = independent.load_policy(LEARNERS[controller], weights, community)
+    policy = load_policy(weights, community, trained_on=None if trained_on is community else trained_on, kind=kind)
     training = {
         "variant": twin,
         "weights": weights.name,
@@ -222,9 +217,7 @@ def trained_as(config: Config, variant: str) -> str:
     return next(name for name in config.variants if training(name) == training(variant))
 
 
-def _training_recipe(
-    controller: str, train_config: TrainConfig | independent.LearnerConfig, seed: int, data: Dataset
-) -> str:
+def _training_recipe(controller: str, train_config: BaseModel, seed: int, data: Dataset) -> str:
     settings = {"train": train_config.model_dump()}
     return evaluation.recipe_of(controller, seed, data, (), settings, code=code(controller))
 

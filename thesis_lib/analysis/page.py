@@ -197,7 +197,7 @@ LOOKS = {
 # Further variants of a controller, the same in every figure.
 VARIANTS = {
     ("cooperative_maddpg", "none"): Look("#56B4E9", (0, (4, 1.2)), "d", "////"),
-    ("cooperative_maddpg", "broadcast_full"): Look("#004466", (0, (2, 1)), "X", "||||"),
+    ("cooperative_maddpg", "broadcast"): Look("#004466", (0, (2, 1)), "X", "||||"),
     ("optimum", "replay"): Look("#777777", (0, (2, 1, 1, 1)), "*", "xx"),
 }
 _SECOND = [Look("#7799BB", (0, (3, 1, 1, 1)), "d", "////"), Look("#445566", (0, (1, 1)), "X", "||||")]

@@ -48,7 +48,7 @@ ORDER = [
     "mpc_perfect",
     "optimum",
 ]
-VARIANTS = ["default", "broadcast", "none", "broadcast_full", "bound", "replay"]
+VARIANTS = ["default", "announce", "broadcast", "none", "bound", "replay"]
 FORESIGHT = ("mpc_perfect", "optimum")  # they know the future: bounds, no competitors
 COMPOSITE = "composite_vs_bau"
 TERMS = list(WEIGHTS)  # the five of the composite

@@ -237,7 +237,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "{updates} updates, {seeds}: validation composite from {first} to {last}, a fall of {fall}.",
     ),
     "found.alone": ("El mayor cambio de una acción es {moved}.", "The largest change of an action is {moved}."),
-    "found.price": ("Sin difusión, compuesto {price}.", "Without broadcast, composite {price}."),
+    "found.price": ("Sin oír a los demás, compuesto {price}.", "Without hearing the others, composite {price}."),
     "found.no_price": (
         "Lo que cuesta no comunicarse no está medido aún.",
         "What silence costs is not measured yet.",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from thesis_lib.community.model import Community
 from thesis_lib.controllers import independent, marlisa, mpc, rules, shipped, tuned
+from thesis_lib.maddpg.training import Run
 
 
 @runtime_checkable
@@ -43,9 +44,10 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "mpc_perfect": mpc.MpcPerfect,
 }
 
-# Name in every table -> what trains it, see `independent.train`; its settings are in the profile's section `learners`.
-LEARNERS: dict[str, type[independent.Run]] = {
+# Name in every table -> what trains it, see `training.train`; its settings are in the profile's section `learners`.
+LEARNERS: dict[str, type[Run]] = {
     "independent_td3": independent.TD3,
     "independent_sac": independent.SAC,
     "marlisa": marlisa.MARLISA,
+    "maddpg": Run,  # as published: rollout_horizon 0
 }

@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,26 +30,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from thesis_lib.community.model import Community
-from thesis_lib.maddpg import device as devices
 from thesis_lib.maddpg.algorithm import MADDPG
 from thesis_lib.maddpg.coordination import Nothing
-from thesis_lib.maddpg.household import Household, household_of
+from thesis_lib.maddpg.household import Household
 from thesis_lib.maddpg.networks import Actors, Features, Policy, _raised
 from thesis_lib.maddpg.noise import Noise, NoiseKind
 from thesis_lib.maddpg.replay import Batch, Replay
 from thesis_lib.maddpg.training import (
-    CheckpointError,
     CommunityWorld,
     Controller,
-    TrainedPolicy,
+    Run,
     TrainingWorld,
-    _keep_log,
-    _Run,
-    _stop_signals,
-    _validate,
     fit_normaliser,
-    read_checkpoint,
-    write_checkpoint,
 )
 
 EVERY = slice(None)  # home
@@ -293,7 +283,8 @@ class HomePolicy(Policy):
         wanted = wanted if noise is None else wanted + noise
         actions = self.devices(wanted, multiples, habit, least)
         if self.habits and self.household is not None:  # the battery last: it knows what the other devices do
-            actions = self.battery(actions, wanted, multiples, self.household.cover(observations, actions))
+            planned = self.household.planned(observations, actions)
+            actions = self.battery(actions, wanted, multiples, self.household.cover(planned))
         return Choice(actions, inputs, probability)
 
     def devices(
@@ -463,13 +454,11 @@ def build_policy(
     )
 
 
-class Run(_Run):
-    """Everything that changes during training of independent learners; rates, log and checkpoints are `_Run`'s."""
+class IndependentRun(Run):
+    """Everything that changes during training of independent learners; rates, log and checkpoints are `Run`'s."""
 
-    Config: type[LearnerConfig]  # of a learner, see below
-    config: Any  # LearnerConfig, and Independent: other classes than _Run's, with what its methods ask of them
-    algorithm: Any
-    replay: Any
+    shares = SHARED
+    replay: Replay
 
     @classmethod
     def world_of(cls, config: Any, community: Community, reference: Controller) -> TrainingWorld:
@@ -550,87 +539,13 @@ class Run(_Run):
                     self.note(self.algorithm.update(batches, actors=self.updates >= config.critic_warmup))
 
 
-class TD3(Run):
+class TD3(IndependentRun):
     """Independent TD3."""
 
     Config = TD3Config
 
 
-class SAC(Run):
+class SAC(IndependentRun):
     """Independent SAC."""
 
     Config = SACConfig
-
-
-def train(
-    kind: type[Run],
-    config: Any,
-    community: Community | TrainingWorld,
-    folder: Path | str,
-    *,
-    seed: int,
-    device: str = "cpu",
-    reference: Controller | None = None,
-    resume: bool = True,
-    say: Callable[[str], None] = print,
-) -> Path:
-    """Train, and leave ``best.pt``, ``last.pt`` and ``log.csv`` in ``folder``, as `thesis_lib.maddpg.training.train`.
-
-    ``kind`` is what is trained, ``config`` of its ``Config``; the rest, returns and errors are those of that function.
-    """
-    begun = time.monotonic()
-    target = devices.resolve(device)
-    world: TrainingWorld
-    if isinstance(community, Community):
-        if reference is None:
-            raise ValueError("train needs the reference controller (business as usual) to scale the reward")
-        world = kind.world_of(config, community.to(target.torch, torch.float32), reference)
-    else:
-        world = community
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
-    run = kind(config, world, seed)
-    if resume and last.is_file():
-        saved = read_checkpoint(last, world.fingerprint)
-        for what, ours in (("config", config.model_dump()), ("seed", seed)):
-            if saved[what] != ours:
-                raise CheckpointError(f"{last}: written with another {what}; remove the folder to start anew")
-        run.load_state_dict(saved)
-    say(f"seed {seed} on {target.torch} ({target.name}) from update {run.updates} to {config.updates}")
-    _keep_log(log, run.updates)
-    before = run.seconds
-    clock = lambda: before + time.monotonic() - begun  # noqa: E731
-    with _stop_signals() as stopped:
-        while run.updates < config.updates and clock() < 60 * config.minutes and not stopped:
-            mark = run.updates // config.validate_every
-            run.iterate()
-            if run.updates // config.validate_every > mark or run.updates >= config.updates:
-                _validate(run, clock, best, log, say)
-                write_checkpoint(last, run.state_dict())
-        run.seconds = clock()
-        if run.count and not stopped:  # out of time between two validations
-            _validate(run, clock, best, log, say)
-        write_checkpoint(last, run.state_dict())
-    if stopped:
-        raise SystemExit(f"stopped at update {run.updates}; {last} holds everything, run the same again to go on")
-    return folder
-
-
-def load_policy(kind: type[Run], path: Path | str, community: Community, device: str = "cpu") -> TrainedPolicy:
-    """Load the policy of ``best.pt`` or ``last.pt`` as a controller.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `read_checkpoint`.
-        DeviceError: no such device.
-    """
-    content = read_checkpoint(path, community.fingerprint)
-    target = devices.resolve(device).torch
-    weights = content["policy"] if "policy" in content else content["algorithm"]["target_policy"]
-    shape = weights["features.mean"].shape
-    household = household_of(community, **content["guard_settings"])
-    config = kind.Config(**content["config"])
-    policy = kind.policy_of(config, community, household, torch.zeros(shape), torch.ones(shape))
-    policy.load_state_dict(weights)
-    about = {key: value for key, value in content.items() if key not in ("policy", "algorithm", "replay", "random")}
-    return TrainedPolicy(policy.to(target), community.fingerprint, about)

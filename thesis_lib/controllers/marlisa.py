@@ -174,7 +174,7 @@ class MARLISAPolicy(HomePolicy):
         batch, (homes, slots) = len(seen), self.actors.low.shape
         actions = own.new_zeros(batch, homes, slots)
         residual = self.household if self.habits else None
-        idle = None if residual is None else residual.cover(observations, actions)
+        idle = None if residual is None else residual.cover(residual.planned(observations, actions))
         answers = [] if residual is None else residual.devices.any(1).tolist()  # homes with more than a battery
         expected = (own * self.by_feature).sum(2) + self.constant
 
@@ -186,7 +186,7 @@ class MARLISAPolicy(HomePolicy):
             done = self.devices(wanted, multiples, habits, leasts, one)
             if residual is not None and idle is not None:
                 actions[:, one] = done  # what the home's other devices do is what its battery answers
-                cover = residual.cover(observations, actions) if answers[home] else idle
+                cover = residual.cover(residual.planned(observations, actions)) if answers[home] else idle
                 done = self.battery(done, wanted, multiples, cover[:, one], one)
             actions[:, one] = done
             return expected[:, home] + done[:, 0] @ self.by_action[home]
@@ -241,7 +241,7 @@ class MARLISAWorld(CommunityWorld):
 # --- the loop ---
 
 
-class MARLISA(independent.Run):
+class MARLISA(independent.IndependentRun):
     """Everything that changes during the training of MARLISA."""
 
     Config = MARLISAConfig

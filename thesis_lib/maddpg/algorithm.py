@@ -37,7 +37,7 @@ class MADDPGConfig(BaseModel):
     terminal_value: bool  # K > 0: let the critic value what comes after hour K
     discount: float = Field(gt=0, le=1)  # g, per hour
     return_hours: int = Field(ge=1)  # K = 0: rewards that a transition sums before it bootstraps; 1 as published
-    coordination: Mode  # what a home hears of the others: none, broadcast, attention, mean_field
+    coordination: Mode  # what a home hears of the others, see coordination.py
     broadcast_delay: int = Field(ge=0, le=1)  # hours by which the second sum of the broadcast is late; K > 0
     shared_actors: bool  # one set of weights for all homes instead of one each
     actor_units: int = Field(ge=1)  # width of each actor's two hidden layers

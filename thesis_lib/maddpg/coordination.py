@@ -7,6 +7,9 @@ Each mode turns the homes' own features (B, H, F) and observations (B, H, O) int
 ``none``        nothing
 ``broadcast``   every meter to an aggregator; back come two sums, the district's last net consumption
                 and its uncontrolled net (load - PV) of this hour
+``announce``    the same, and what every home owes and holds: back come the sums of those too. Then, in a
+                second round, what its cars and appliances are about to do; back comes the district's
+                planned net, and every battery answers to it
 ``mean_field``  every home's features to an aggregator; back comes the mean of the others'
 ``attention``   every home's key and value to every home, which weighs them by its own query
 ==============  =====================================================================================
@@ -20,7 +23,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Mode = Literal["none", "broadcast", "attention", "mean_field"]
+from thesis_lib.maddpg.household import Household
+
+Mode = Literal["none", "broadcast", "announce", "attention", "mean_field"]
 NET, LOAD, PV = "net_electricity_consumption", "non_shiftable_load", "solar_generation"
 
 
@@ -73,10 +78,15 @@ class Broadcast(nn.Module):
         """Forget the hour before."""
         self.before = None
 
+    def last_net(self, observations: Tensor) -> Tensor:
+        """The district's net consumption of the hour before, (B,) in kWh."""
+        rows = torch.arange(observations.shape[1], device=observations.device) * observations.shape[2]
+        return observations.flatten(1).index_select(1, rows + self.columns[:, 0]).sum(1)
+
     def sums(self, observations: Tensor) -> Tensor:
         """The broadcast (B, 2), normalised."""
         rows = torch.arange(observations.shape[1], device=observations.device) * observations.shape[2]
-        net = observations.flatten(1).index_select(1, rows + self.columns[:, 0]).sum(1)
+        net = self.last_net(observations)
         flat = observations.detach().flatten(1)  # no action changes load or sun
         uncontrolled = (flat[:, rows + self.columns[:, 1]] - flat[:, rows + self.columns[:, 2]]).sum(1)
         if self.late:
@@ -87,6 +97,37 @@ class Broadcast(nn.Module):
     def forward(self, own: Tensor, observations: Tensor) -> Tensor:
         """See the module."""
         return torch.cat([own, self.sums(observations).unsqueeze(1).expand(-1, own.shape[1], -1)], 2)
+
+
+class Announce(Broadcast):
+    """``announce``: the broadcast, the sums of what homes owe and hold, and a second round that batteries answer to.
+
+    Cars and appliances decide in the first round. What they are about to take, known to their homes alone, makes most
+    of the district's steps and peaks: its sum lets all batteries make room, each by a share that its actor says.
+    """
+
+    extra = 2 + len(Household.OWED)
+    usual: Tensor
+    LARGEST_SWING = 1.5  # of all batteries' power
+
+    def __init__(self, names: list[list[str]], mean: Tensor, scale: Tensor, household: Household):
+        """``household``: of the same community; the rest as in `Broadcast`."""
+        super().__init__(names, mean, scale, late=False)
+        self.household = household
+        self.power = float((household.power * household.battery.sum(1)).sum())  # kWh a step
+        self.register_buffer("usual", len(names) * torch.tensor(household.USUAL), persistent=False)
+
+    def forward(self, own: Tensor, observations: Tensor) -> Tensor:
+        """See the module; the first round."""
+        owed = self.household.owed(observations).sum(1) / self.usual
+        sums = torch.cat([self.sums(observations), owed], 1)
+        return torch.cat([own, sums.unsqueeze(1).expand(-1, own.shape[1], -1)], 2)
+
+    def swing(self, observations: Tensor, planned: Tensor) -> Tensor:
+        """The second round: the homes' planned net (B, H) to the step the district is about to make, (B, 1, 1), over
+        all batteries' power; negative where the net rises, so that a share of 1 discharges against it."""
+        swing = (self.last_net(observations) - planned.sum(1)) / self.power
+        return swing.clamp(-self.LARGEST_SWING, self.LARGEST_SWING).view(-1, 1, 1)
 
 
 class MeanField(nn.Module):
@@ -124,19 +165,29 @@ class Attention(nn.Module):
 
 
 def coordination(
-    mode: Mode, names: list[list[str]], features: int, mean: Tensor, scale: Tensor, late: bool = False
+    mode: Mode,
+    names: list[list[str]],
+    features: int,
+    mean: Tensor,
+    scale: Tensor,
+    household: Household | None = None,
+    late: bool = False,
 ) -> Nothing | Broadcast | MeanField | Attention:
-    """The layer of a mode, by name; ``features`` is F, the rest as in `Broadcast`.
+    """The layer of a mode, by name; ``features`` is F, the rest as in `Broadcast` and `Announce`.
 
     Raises:
-        ValueError: another mode, or a broadcast of what is not observed.
+        ValueError: another mode, a broadcast of what is not observed, or an announcement without a household.
     """
     if mode == "none":
         return Nothing()
     if mode == "broadcast":
         return Broadcast(names, mean, scale, late)
+    if mode == "announce":
+        if household is None:
+            raise ValueError("coordination: announce needs a household that says what its devices are about to do")
+        return Announce(names, mean, scale, household)
     if mode == "mean_field":
         return MeanField(features)
     if mode == "attention":
         return Attention(features)
-    raise ValueError(f"unknown coordination {mode!r}: use none, broadcast, attention or mean_field")
+    raise ValueError(f"unknown coordination {mode!r}: use none, broadcast, announce, attention or mean_field")

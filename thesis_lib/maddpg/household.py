@@ -27,11 +27,16 @@ class Household(nn.Module):
     ``see``       (B, H, S * K) of the device in each slot, K = `SEEN`; 0 where there is none
                   (B, H, S)     its habit: what a charger or an appliance would do; 0 for the battery
                   (B, H, S)     the guard's least action
+    ``planned``   (B, H)        kWh that the home is about to take, before its battery
     ``cover``     (B, H)        action of the battery that would bring the home's net to 0
+    ``owed``      (B, H, 4)     what the home owes and holds, `OWED`
     ============  ============  ================================================================
     """
 
     SEEN = ("habit", "due", "missing", "soc", "hours_left", "undisclosed", "incoming", "least")
+    # kWh its cars lack, kW that would bring it evenly, kWh in its battery, kWh of appliances that may start
+    OWED = ("missing", "pace", "stored", "waiting")
+    USUAL = (1.8, 0.6, 3.2, 1.2)  # what of these is much in a home, on average: they come out near 1
 
     battery: Tensor  # (H, S) 1 in the battery's slot
     devices: Tensor  # (H, S) bool, slots of chargers and appliances
@@ -46,6 +51,8 @@ class Household(nn.Module):
     floor: Tensor  # (C,) SOC
     charger_at_home: Tensor  # (C, H) 1 where it stands
     incoming_columns: Tensor  # (C, 2) announced, hours to arrival
+    battery_capacity: Tensor  # (H,) kWh
+    soc_columns: Tensor  # (H,) of the battery, in observations (B, H * O)
     appliance_columns: Tensor  # (A, 5)
     appliance_at_home: Tensor  # (A, H)
 
@@ -73,6 +80,10 @@ class Household(nn.Module):
         own = ("non_shiftable_load", "solar_generation")
         buffer("own_columns", torch.tensor([[column(home, name) for name in own] for home in range(c.homes)]))
         self.load_to_observed = c.load_to_observed
+        buffer("battery_capacity", c.storage_capacity[: c.homes].float() * has.squeeze(1))
+        width = max(map(len, c.observation_names))
+        batteries = [home * width + column(home, "electrical_storage_soc") for home in range(c.homes)]
+        buffer("soc_columns", torch.tensor(batteries))
 
         # Chargers and appliances with an action, as the guard counts them.
         active = [k for k in range(c.chargers) if int(c.charger_slot[k]) >= 0]
@@ -128,8 +139,8 @@ class Household(nn.Module):
             self.guard.lower(observations, least),
         )
 
-    def cover(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """The battery's action that would bring the home's net to 0, given the other devices' ``actions`` (B, H, S)."""
+    def planned(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """What each home is about to take, (B, H) in kWh, before its battery and given the ``actions`` (B, H, S)."""
         batch = len(observations)
         load, pv = observations.detach().gather(2, self.own_columns.expand(batch, -1, -1)).unbind(2)
         connected, _, _, soc = self.guard.chargers(observations)
@@ -142,8 +153,21 @@ class Household(nn.Module):
         cars = (connected * (up - down)) @ self.charger_at_home
         can_start, running, energy, duration, _ = self._appliances(observations)
         started = can_start * (switch > 0) * energy / duration.clamp_min(1)
-        net = load / self.load_to_observed - pv + cars + (running + started) @ self.appliance_at_home
-        return (-net / self.power).clamp(-LARGEST_COVER, LARGEST_COVER)
+        return load / self.load_to_observed - pv + cars + (running + started) @ self.appliance_at_home
+
+    def cover(self, planned: Tensor) -> Tensor:
+        """The battery's action that would bring the home's net to 0, given what is ``planned`` (B, H)."""
+        return (-planned / self.power).clamp(-LARGEST_COVER, LARGEST_COVER)
+
+    def owed(self, observations: Tensor) -> Tensor:
+        """What each home owes its cars and appliances and holds in its battery, (B, H, 4); see `OWED`."""
+        connected, departure, _, _ = self.guard.chargers(observations)
+        missing = connected * self._missing(observations).clamp(min=0) * self.capacity
+        hours = torch.where(departure < 0, HIDDEN_HOURS, (departure + 1).clamp_min(1))
+        stored = observations.flatten(1).index_select(1, self.soc_columns) * self.battery_capacity
+        can_start, _, energy, _, _ = self._appliances(observations)
+        cars = (torch.stack([missing, missing / hours], 1) @ self.charger_at_home).unbind(1)
+        return torch.stack([*cars, stored, (can_start * energy) @ self.appliance_at_home], 2)
 
     def _appliances(self, observations: Tensor) -> tuple[Tensor, ...]:
         columns = self.appliance_columns.expand(len(observations), -1, -1)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from thesis_lib.maddpg.coordination import Broadcast, column_table
+from thesis_lib.maddpg.coordination import Announce, Broadcast, column_table
 from thesis_lib.maddpg.household import Household
 
 CLOCK = ("hour", "month", "day_type")
@@ -129,6 +129,8 @@ class Actors(nn.Module):
     returns   (B, H, S)  actions within their bounds, or, with habits, what to add to them: as much
                          as the bounds allow, in either direction; 0 where a home has no such slot
               (B, H, S)  multiples of the household's habit, near 1 at first
+              (B, H, 1)  with ``answers``, the battery's share in answering the district, near 0 at
+                         first; else (B, H, 0)
     ========  =========  =====================================
     """
 
@@ -146,17 +148,19 @@ class Actors(nn.Module):
         action_low: Tensor,
         action_high: Tensor,
         habits: bool,
+        answers: bool = False,
     ):
         super().__init__()
         homes, slots = action_mask.shape
-        self.shared = shared
-        sizes = [(inputs, hidden), (hidden, hidden), (hidden, 2 * slots)]
+        self.shared, self.slots = shared, slots
+        outputs = 2 * slots + answers
+        sizes = [(inputs, hidden), (hidden, hidden), (hidden, outputs)]
         copies = 1 if shared else homes
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for into, out in sizes:
             bound = 1.0 / math.sqrt(into)
             # The last layer starts small: actions near the middle, where tanh still has a slope.
-            bound = bound * 0.1 if out == 2 * slots else bound
+            bound = bound * 0.1 if out == outputs else bound
             self.weights.append(torch.empty(copies, into, out).uniform_(-bound, bound))
             self.biases.append(torch.zeros(copies, 1, out))
         self.register_buffer("low", (action_low * action_mask).float(), persistent=False)
@@ -167,7 +171,7 @@ class Actors(nn.Module):
         self.register_buffer("middle", middle, persistent=False)
         self.register_buffer("reach", reach, persistent=False)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
         batch, homes, width = inputs.shape
         # The copies run along the last dimension: narrow layers are several times faster so, and so is what follows.
@@ -179,15 +183,17 @@ class Actors(nn.Module):
             values = torch.baddbmm(bias.mT, weight.mT, values)
             values = values if layer == last else torch.nn.functional.silu(values)
         values = values.view(-1, homes, batch).permute(2, 1, 0) if self.shared else values.permute(2, 0, 1)
-        actions, multiples = values.float().chunk(2, 2)
-        return self.middle + self.reach * torch.tanh(actions), 1 + GAIN * multiples
+        slots = self.slots
+        actions, multiples, answer = values.float().split([slots, slots, values.shape[2] - 2 * slots], 2)
+        return self.middle + self.reach * torch.tanh(actions), 1 + GAIN * multiples, GAIN * answer
 
 
 class Policy(nn.Module):
     """Observations (B, H, O) -> actions (B, H, S): features, coordination, actors, habits, guard.
 
     An action is what the actor wants, plus a multiple of the habit of that device; the guard raises it where a car or
-    an appliance cannot wait; then the battery, which knows what the other devices do, answers likewise.
+    an appliance cannot wait; then the battery, which knows what the other devices do, answers likewise, and where homes
+    announce what they are about to do, takes its share in the district's step too.
     """
 
     def __init__(
@@ -228,15 +234,18 @@ class Policy(nn.Module):
         own, habit, least = self.features.look(observations)
         inputs = self.coordination(own, observations)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            wanted, multiples = self.actors(inputs)
+            wanted, multiples, answer = self.actors(inputs)
         wanted = wanted if noise is None else wanted + noise
         actions = self.within(wanted + multiples * habit if self.habits else wanted)
         if self.guard and least is not None:
             actions = _raised(actions, least, self.guard_leak)
         if self.habits and self.household is not None:  # the battery last: it knows what the other devices do
             battery = self.household.battery
-            cover = self.household.cover(observations, actions).unsqueeze(2)
-            actions = torch.where(battery > 0, self.within(wanted + multiples * cover), actions)
+            planned = self.household.planned(observations, actions)
+            answered = wanted + multiples * self.household.cover(planned).unsqueeze(2)
+            if isinstance(self.coordination, Announce):
+                answered = answered + answer * self.coordination.swing(observations, planned)
+            actions = torch.where(battery > 0, self.within(answered), actions)
         return actions, own
 
     def within(self, actions: Tensor) -> Tensor:

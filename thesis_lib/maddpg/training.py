@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from thesis_lib.community.kpis import WEIGHTS, individual_reward, team_reward
@@ -81,6 +81,14 @@ class TrainConfig(MADDPGConfig):
     noise: NoiseKind  # gaussian or ou
     noise_scale: float = Field(ge=0)  # standard deviation of the exploration, in units of the action
     noise_theta: float = Field(gt=0, le=1)  # ou: share of the noise that is forgotten each hour
+
+    @model_validator(mode="after")
+    def _only_habits_answer(self) -> TrainConfig:
+        if self.coordination == "announce" and not self.habits:
+            raise ValueError("coordination: announce needs habits: true, whose batteries answer what is announced")
+        if self.coordination == "announce" and self.broadcast_delay:
+            raise ValueError("coordination: announce is of the hour itself: set broadcast_delay: 0, or use broadcast")
+        return self
 
 
 class CheckpointError(ValueError):
@@ -148,7 +156,7 @@ class CommunityWorld:
         augment: bool = True,
         swap_share: float = 0.25,
         reward_offset: float = 0.0,
-    reward: Literal["team", "individual"] = "team",
+        reward: Literal["team", "individual"] = "team",
         weights: Mapping[str, float] = WEIGHTS,
         tolerance: float = 0.05,
     ):
@@ -263,9 +271,7 @@ class CommunityWorld:
         after, flows = self.community.step(state, actions, hour, surrogate=True)
         if self.reward == "individual":
             day_start, past = state.row % self.community.steps_per_day == 0, (state.net, state.home_day_peak)
-            own = individual_reward(
-                flows.net, flows.cost, flows.emissions, *past, day_start, self.scale, self.weights
-            )
+            own = individual_reward(flows.net, flows.cost, flows.emissions, *past, day_start, self.scale, self.weights)
             return after, own + self.reward_offset
         return after, self._reward(state, flows, self.scale, self.weights) + self.reward_offset
 
@@ -370,9 +376,9 @@ def build_policy(
     if not config.v2g and household is not None:
         low = torch.where(household.devices.cpu(), low.clamp_min(0), low)
     late = config.broadcast_delay == 1
-    heard = coordination(config.coordination, names, features.size, mean, features.scale, late)
-    inputs, mask = features.size + heard.extra, world.action_mask.cpu()
-    actors = Actors(inputs, config.actor_units, config.shared_actors, mask, low, high, config.habits)
+    heard = coordination(config.coordination, names, features.size, mean, features.scale, household, late)
+    inputs, mask, answers = features.size + heard.extra, world.action_mask.cpu(), config.coordination == "announce"
+    actors = Actors(inputs, config.actor_units, config.shared_actors, mask, low, high, config.habits, answers)
     return Policy(
         features,
         heard,
@@ -401,21 +407,45 @@ def fit_normaliser(world: TrainingWorld, generator: torch.Generator) -> tuple[Te
 # --- the loop ---
 
 
-class _Run:
-    """Everything that changes during training, so that it can be saved and put back whole."""
+class Run:
+    """Everything that changes during training, so that it can be saved and put back whole.
 
-    def __init__(self, config: TrainConfig, world: TrainingWorld, seed: int):
+    Learners compared with ours are subclasses (thesis_lib/controllers/independent.py): `train` takes the class.
+    """
+
+    Config: Any = TrainConfig
+    shares: tuple[str, ...] = ()  # keys of a profile's `train` that hold for it among the compared learners; (): all
+
+    @classmethod
+    def world_of(cls, config: Any, community: Community, reference: Controller) -> TrainingWorld:
+        """The community as a world with the reward that the learner asks for."""
+        return CommunityWorld(
+            community,
+            reference,
+            config.augment,
+            config.swap_share,
+            config.reward_offset,
+            config.reward,
+            config.weights,
+        )
+
+    @classmethod
+    def policy_of(cls, config: Any, world: Any, household: Household | None, mean: Tensor, deviation: Tensor) -> Any:
+        """The policy that the learner trains, with fresh weights."""
+        return build_policy(config, world, household, mean, deviation)
+
+    def __init__(self, config: Any, world: TrainingWorld, seed: int):
         torch.manual_seed(seed)
         self.config, self.world, self.seed = config, world, seed
         self.generator = torch.Generator().manual_seed(seed)
         self.guard_settings = world.guard_settings(config)
         household = world.make_household(self.guard_settings)
         mean, deviation = fit_normaliser(world, self.generator)
-        policy = build_policy(config, world, household, mean, deviation)
+        policy = self.policy_of(config, world, household, mean, deviation)
         agents = len(mean) if config.critics == "per_agent" else 1
         critic = Critic(policy.features.critic_columns, world.action_mask.cpu(), config.critic_units, agents)
-        self.algorithm = MADDPG(config, policy.to(world.device), critic.to(world.device))
-        self.replay = None
+        self.algorithm: Any = MADDPG(config, policy.to(world.device), critic.to(world.device))
+        self.replay: Replay | None = None
         if config.rollout_horizon == 0:
             homes, width = mean.shape
             slots = world.action_mask.shape[1]
@@ -527,7 +557,7 @@ class _Run:
 
 
 def train(
-    config: TrainConfig,
+    config: Any,
     community: Community | TrainingWorld,
     folder: Path | str,
     *,
@@ -536,6 +566,7 @@ def train(
     reference: Controller | None = None,
     resume: bool = True,
     say: Callable[[str], None] = print,
+    kind: type[Run] = Run,
 ) -> Path:
     """Train, and leave ``best.pt``, ``last.pt`` and ``log.csv`` in ``folder``.
 
@@ -544,13 +575,14 @@ def train(
     finished returns at once. Ctrl-C (or SIGTERM) ends the update at hand, writes ``last.pt`` and exits.
 
     Args:
-        config: the algorithm's and the loop's settings.
+        config: the algorithm's and the loop's settings, of ``kind``'s ``Config``.
         community: the community (its rows are split as the protocol says), or any `TrainingWorld`.
         folder: where checkpoints go; made if missing.
         seed: of weights, windows and noise.
         device: auto, cpu, cuda, cuda:N or mps.
         reference: business as usual, for the reward's scale and validation; needed with a `Community`.
         say: takes one line per validation.
+        kind: what is trained.
 
     Returns:
         The folder.
@@ -566,21 +598,13 @@ def train(
     if isinstance(community, Community):
         if reference is None:
             raise ValueError("train needs the reference controller (business as usual) to scale the reward")
-        world: TrainingWorld = CommunityWorld(
-            community.to(target.torch, torch.float32),
-            reference,
-            config.augment,
-            config.swap_share,
-            config.reward_offset,
-            config.reward,
-            config.weights,
-        )
+        world = kind.world_of(config, community.to(target.torch, torch.float32), reference)
     else:
         world = community
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
-    run = _Run(config, world, seed)
+    run = kind(config, world, seed)
     if resume and last.is_file():
         saved = read_checkpoint(last, world.fingerprint)
         for what, ours in (("config", config.model_dump()), ("seed", seed)):
@@ -608,7 +632,7 @@ def train(
     return folder
 
 
-def _validate(run: _Run, clock: Callable[[], float], best: Path, log: Path, say: Callable[[str], None]) -> None:
+def _validate(run: Run, clock: Callable[[], float], best: Path, log: Path, say: Callable[[str], None]) -> None:
     score = run.world.validate(run.algorithm.target_policy)
     run.seconds = clock()
     losses = {name: value / run.count for name, value in run.sums.items()}
@@ -727,8 +751,9 @@ def load_policy(
     community: Community,
     device: Literal["auto"] | str = "cpu",
     trained_on: Community | None = None,
+    kind: type[Run] = Run,
 ) -> TrainedPolicy:
-    """Load the policy of ``best.pt`` or ``last.pt``.
+    """Load the policy of ``best.pt`` or ``last.pt`` that `train` of the same ``kind`` wrote.
 
     ``trained_on``: the community of the training, where ``community`` is another one. Shared actors then act in homes
     that they were not trained on; what normalises a home's observation is the mean over the homes of the training.
@@ -741,7 +766,7 @@ def load_policy(
     source = trained_on or community
     content = read_checkpoint(path, source.fingerprint)
     target = devices.resolve(device).torch
-    config = TrainConfig(**content["config"])
+    config = kind.Config(**content["config"])
     weights = content["policy"] if "policy" in content else content["algorithm"]["target_policy"]
     mean, scale = (weights[f"features.{name}"].cpu() for name in ("mean", "scale"))
     deviation = torch.ones_like(mean)
@@ -754,7 +779,7 @@ def load_policy(
         )
         weights = {name: value for name, value in weights.items() if name.startswith("actors.")}
     household = household_of(community, **content["guard_settings"])
-    policy = build_policy(config, community, household, mean, deviation)
+    policy = kind.policy_of(config, community, household, mean, deviation)
     policy.load_state_dict(weights, strict=trained_on is None)
     about = {key: value for key, value in content.items() if key not in ("policy", "algorithm", "replay", "random")}
     return TrainedPolicy(policy.to(target), community.fingerprint, about)

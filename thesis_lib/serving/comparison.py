@@ -16,7 +16,7 @@ ROLES = {
     "comparator": ("marlisa", "rule", "business_as_usual"),
     "maddpg": ("cooperative_maddpg",),
 }
-VARIANTS = ("default", "broadcast", "none")
+VARIANTS = ("default", "broadcast", "announce", "none")
 
 
 class ComparisonError(ValueError):

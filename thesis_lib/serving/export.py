@@ -64,6 +64,8 @@ COMMUNICATED = {
     "none": "Nothing: each home's action depends on its own observation alone.",
     "broadcast": "Every meter to an aggregator each hour, and two sums back to all homes: the district's last net "
     "consumption and its uncontrolled net (load - PV).",
+    "announce": "Every meter to an aggregator each hour, with what the home's cars lack, its battery holds and its "
+    "appliance may start, and the sums back to all homes; then what it is about to take, and that sum back.",
     "mean_field": "Every home's features to an aggregator each hour, and the mean of the others' back.",
     "attention": "Every home's key and value to every home each hour.",
 }

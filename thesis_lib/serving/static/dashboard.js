@@ -173,7 +173,7 @@ function bill(homes) {
 }
 
 function chart(id, type, data, options) {
-  const common = { responsive: true, maintainAspectRatio: false, animation: false,
+  const common = { responsive: true, maintainAspectRatio: false, animation: false, locale: language,
     interaction: { mode: type === "scatter" ? "nearest" : "index", intersect: false },
     plugins: { legend: { position: "bottom", labels: LEGENDS[type] ?? LEGENDS.other } }, ...options };
   if (charts[id]) {
@@ -195,7 +195,7 @@ const line = (each, more) => ({ label: each.name, data: each.net, borderColor: e
 function draw() {
   const labels = hours.map((hour) => when(hour.row));
   const all = controllers(), live = all.at(-1), nothing = all.find((each) => each.role === "no_control");
-  const time = { x: { ticks: { maxTicksLimit: 6, maxRotation: 0 } }, y: axis(text.demand) };
+  const time = { x: { ticks: { maxTicksLimit: innerWidth < 600 ? 3 : 6, maxRotation: 0 } }, y: axis(text.demand) };
 
   const fill = { target: "-1", above: "rgba(213,94,0,0.30)", below: "rgba(0,121,92,0.30)" };
   chart("comparisonControlChart", "line",
