@@ -25,7 +25,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations test test-fast test-slow lint sync readme lab serve fuzz soak benchmark \
+.PHONY: help setup quick thesis ablations latency test test-fast test-slow lint sync readme lab serve fuzz soak benchmark \
 	spread deploy-check lock clean
 
 help:  ## list the targets
@@ -82,6 +82,9 @@ fuzz: $(STAMP)  ## 20,000 random requests to the service, none of which may end 
 
 soak: $(STAMP)  ## ten minutes of 300 requests a second (MODEL=... for another model)
 	$(BIN)/python benchmarks/service.py --soak 600 --rate 300 --model models/$(VARIANT)
+
+latency: $(STAMP)  ## notebook 05, how long a decision takes: results/thesis (minutes; on a machine that does nothing else)
+	$(SNAKEMAKE) latency --config profile=thesis
 
 benchmark: $(STAMP)  ## speed, as ratios measured in the same run
 	@for file in benchmarks/*.py; do OMP_NUM_THREADS=$(CORES) $(BIN)/python $$file || exit 1; done

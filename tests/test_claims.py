@@ -226,7 +226,7 @@ def test_latency_is_read_from_the_benchmark(community: Community, folder) -> Non
     for figures, expected in (((0.5, 2000.0), claims.REFUTED), ((60.0, 15.0), claims.CONFIRMED)):
         record = dict(zip(("request_p50_ms_at_500", "saturation_rps"), figures, strict=True))
         paths.results("trial").mkdir(parents=True, exist_ok=True)
-        (paths.results("trial") / "service.json").write_text(json.dumps(record))
+        (paths.results("trial") / "latency.json").write_text(json.dumps({"service": record}))
         assert verdict(13, community, folder).verdict == expected
 
 

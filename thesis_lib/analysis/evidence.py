@@ -305,10 +305,10 @@ def decides_alone(community: Community, settings: Mapping[str, Any]) -> float:
 
 
 def service_record(profile: str) -> tuple[dict[str, float], Path] | None:
-    """What the benchmark of the service left, and where; None if it was not run.
+    """What notebook 05 measured of the service, and where; None if it was not run.
 
     Source:
-        ``python benchmarks/service.py --json``: inference_p50_us, request_p50_ms_at_500, saturation_rps and others.
+        `thesis_lib.serving.latency.service`: request_p50_ms_at_500, saturation_rps and others.
     """
-    file = paths.results(profile) / "service.json"
-    return (json.loads(file.read_text(encoding="utf-8")), file) if file.is_file() else None
+    file = paths.results(profile) / "latency.json"
+    return (json.loads(file.read_text(encoding="utf-8"))["service"], file) if file.is_file() else None

@@ -13,7 +13,7 @@ ENGINE = "citylearn"
 # For each place on the dashboard, the controllers that may fill it, best first; the answer names the one that does.
 ROLES = {
     "no_control": ("charge_on_arrival",),
-    "comparator": ("marlisa", "rule", "business_as_usual"),
+    "comparator": ("marlisa", "mpc_forecast", "tuned_rule", "rule", "business_as_usual"),
     "maddpg": ("cooperative_maddpg",),
 }
 VARIANTS = ("default", "broadcast", "announce", "none")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,58 @@ def sizes(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).round(1)
 
 
+def image(root: Path) -> pd.DataFrame:
+    """What the image `serve` holds beside its base, MB, as far as it can be known without a container engine.
+
+    Packages are those of requirements-serve.lock as they are installed here; folders are those that the Dockerfile's
+    target copies.
+
+    Returns:
+        Data frame with part, MB; the packages together, then each folder.
+
+    Raises:
+        PackageNotFoundError: a package of the lock is not installed here.
+    """
+    lock = (root / "requirements-serve.lock").read_text(encoding="utf-8")
+    names = re.findall(r"^([A-Za-z0-9_.-]+)==", lock, re.MULTILINE)
+    files = [Path(str(file.locate())) for name in names for file in distribution(name).files or ()]
+    stage = (root / "Dockerfile").read_text(encoding="utf-8").split("\nFROM base AS serve\n")[1].split("\nFROM ")[0]
+    copied = re.findall(r"^COPY (\S+) \./", stage, re.MULTILINE)
+    rows = [{"part": f"{len(names)} packages", "MB": _megabytes(files)}]
+    rows += [{"part": name, "MB": _megabytes((root / name).rglob("*"))} for name in copied]
+    return pd.DataFrame(rows).round(1)
+
+
+def _megabytes(files: Iterable[Path]) -> float:
+    return sum(file.stat().st_size for file in files if file.is_file() and "__pycache__" not in file.parts) / 1e6
+
+
+def beside(inference_us: float, about: Mapping[str, float], image_mb: float) -> pd.DataFrame:
+    """The service beside its targets (2 CPU cores) and what the earlier system said of itself.
+
+    Args:
+        inference_us: median of one decision.
+        about: of `service`, with 500 among its rates.
+        image_mb: of `image`, without the base.
+
+    Returns:
+        Data frame with what, here, target, earlier.
+
+    Raises:
+        KeyError: 500 was not among the rates.
+    """
+    rows = [
+        ("inference, median (µs)", inference_us, "<= 250", ""),
+        ("request at 500/s, median (ms)", about["request_p50_ms_at_500"], "<= 1", "50 to 80"),
+        ("request at 500/s, 99th percentile (ms)", about["request_p99_ms_at_500"], "<= 5", ""),
+        ("highest rate (1/s)", about["saturation_rps"], ">= 1500", "12 to 20"),
+        ("resident memory (MB)", about["rss_mb"], "<= 200", "2000 to 3000"),
+        ("ready after (s)", about["ready_s"], "<= 2", "15 to 20"),
+        ("image without its base (MB)", image_mb, "<= 350 with it", "13400"),
+    ]
+    return pd.DataFrame(rows, columns=["what", "here", "target", "earlier"])
+
+
 def service(
     folder: Path, community: Community, rates: Sequence[float], seconds: float
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
@@ -174,8 +227,9 @@ def service(
         seconds: at each rate.
 
     Returns:
-        Answer times by rate (rate, achieved, p50_ms, p99_ms, failed); the parts of a request at the lowest rate
-        (part, ms; means); ready_s and rss_mb.
+        Answer times by rate (rate, achieved, p50_ms, p99_ms, failed), the rates of `load.saturation` after those asked
+        for; the parts of a request at the lowest rate (part, ms; means); ready_s, rss_mb, saturation_rps, and
+        request_p50_ms_at_500 and request_p99_ms_at_500 where 500 is among the rates.
 
     Raises:
         RuntimeError: the service did not start.
@@ -185,25 +239,32 @@ def service(
     flat = observed(served, community, [4000])
     lists = [part[0].tolist() for part in np.split(flat, np.cumsum(served.sizes)[:-1], axis=1)]
     body = load.request_body(lists)
-    rows = []
+    about: dict[str, float] = {}
+    found: list[load.Load] = []
     with load.served(folder) as (url, ready, _):
         load.open_loop(url, body, min(rates), min(seconds, 1.0))
         before = _handled(url)
         for rate in rates:
-            found = load.open_loop(url, body, rate, seconds)
+            found.append(load.open_loop(url, body, rate, seconds))
             if rate == rates[0]:
                 count, total = (late - early for late, early in zip(_handled(url), before, strict=True))
-                handled, whole = total / count * 1e3, float(found.seconds.mean()) * 1e3
-            rows.append(
-                {
-                    "rate": rate,
-                    "achieved": round(found.achieved, 1),
-                    "p50_ms": round(found.quantile(0.5), 3),
-                    "p99_ms": round(found.quantile(0.99), 3),
-                    "failed": found.failed,
-                }
-            )
-        about = {"ready_s": round(ready, 2), "rss_mb": round(load.resident_mb(url), 1)}
+                handled, whole = total / count * 1e3, float(found[0].seconds.mean()) * 1e3
+            if rate == 500:
+                about["request_p50_ms_at_500"] = round(found[-1].quantile(0.5), 3)
+                about["request_p99_ms_at_500"] = round(found[-1].quantile(0.99), 3)
+        highest, tried = load.saturation(url, body, min(seconds, 2.0))
+        memory = load.resident_mb(url)
+    about |= {"saturation_rps": round(highest), "ready_s": round(ready, 2), "rss_mb": round(memory, 1)}
+    rows = [
+        {
+            "rate": round(each.rate),
+            "achieved": round(each.achieved, 1),
+            "p50_ms": round(each.quantile(0.5), 3),
+            "p99_ms": round(each.quantile(0.99), 3),
+            "failed": each.failed,
+        }
+        for each in (*found, *(one for one in tried if one.rate > max(rates)))
+    ]
     model = float(load.inference_seconds(served, flat, 500).mean()) * 1e3
     parts = {"model": model, "server": handled - model, "transport": whole - handled}
     return pd.DataFrame(rows), pd.DataFrame({"part": list(parts), "ms": [*parts.values()]}).round(4), about
