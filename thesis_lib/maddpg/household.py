@@ -52,7 +52,7 @@ class Household(nn.Module):
     charger_at_home: Tensor  # (C, H) 1 where it stands
     incoming_columns: Tensor  # (C, 2) announced, hours to arrival
     battery_capacity: Tensor  # (H,) kWh
-    soc_columns: Tensor  # (H,) of the battery, in observations (B, H * O)
+    soc_columns: Tensor  # (H,) of the battery
     appliance_columns: Tensor  # (A, 5)
     appliance_at_home: Tensor  # (A, H)
 
@@ -81,9 +81,7 @@ class Household(nn.Module):
         buffer("own_columns", torch.tensor([[column(home, name) for name in own] for home in range(c.homes)]))
         self.load_to_observed = c.load_to_observed
         buffer("battery_capacity", c.storage_capacity[: c.homes].float() * has.squeeze(1))
-        width = max(map(len, c.observation_names))
-        batteries = [home * width + column(home, "electrical_storage_soc") for home in range(c.homes)]
-        buffer("soc_columns", torch.tensor(batteries))
+        buffer("soc_columns", torch.tensor([column(home, "electrical_storage_soc") for home in range(c.homes)]))
 
         # Chargers and appliances with an action, as the guard counts them.
         active = [k for k in range(c.chargers) if int(c.charger_slot[k]) >= 0]
@@ -164,7 +162,8 @@ class Household(nn.Module):
         connected, departure, _, _ = self.guard.chargers(observations)
         missing = connected * self._missing(observations).clamp(min=0) * self.capacity
         hours = torch.where(departure < 0, HIDDEN_HOURS, (departure + 1).clamp_min(1))
-        stored = observations.flatten(1).index_select(1, self.soc_columns) * self.battery_capacity
+        places = torch.arange(len(self.soc_columns), device=observations.device) * observations.shape[2]
+        stored = observations.flatten(1).index_select(1, places + self.soc_columns) * self.battery_capacity
         can_start, _, energy, _, _ = self._appliances(observations)
         cars = (torch.stack([missing, missing / hours], 1) @ self.charger_at_home).unbind(1)
         return torch.stack([*cars, stored, (can_start * energy) @ self.appliance_at_home], 2)
