@@ -25,7 +25,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations latency test test-fast test-slow lint sync readme lab serve fuzz soak benchmark \
+.PHONY: help setup quick thesis ablations latency screenshot test test-fast test-slow lint sync readme lab serve fuzz soak benchmark \
 	spread deploy-check lock clean
 
 help:  ## list the targets
@@ -77,6 +77,9 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 serve: $(STAMP)  ## the policy as a service on port 8000 (VARIANT=none: the strictly local one)
 	$(BIN)/python -m thesis_lib.serving.app --model models/$(VARIANT)
 
+screenshot: $(STAMP)  ## docs/dashboard.png from the running service; needs chromium and its driver
+	$(BIN)/python docs/screenshot.py
+
 fuzz: $(STAMP)  ## 20,000 random requests to the service, none of which may end in a 5xx
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/test_serving_requests.py
 
@@ -111,7 +114,7 @@ deploy-check: $(STAMP) .venv-deploy/.installed $(if $(shell command -v promtool)
 	.venv-deploy/bin/kubernetes-validate --strict --quiet $(RENDERED)/*.yaml
 	.venv-deploy/bin/checkov --config-file deploy/checkov.yaml --directory $(RENDERED)
 	.venv-deploy/bin/checkov --config-file deploy/checkov.yaml --file Dockerfile .github/workflows/ci.yml
-	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/test_deploy.py
+	DEPLOY_CHECK=1 $(BIN)/python -m pytest tests/test_deploy.py tests/test_image.py
 
 .venv-deploy/.installed: deploy/requirements.lock
 	$(PYTHON) -m venv .venv-deploy

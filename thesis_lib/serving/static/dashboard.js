@@ -237,7 +237,7 @@ function draw() {
     data: each.net.map((kwh, t) => ({ x: hours[t].price, y: kwh })) })) },
   { scales: { x: { title: { display: true, text: text.price } }, y: axis(text.demand) } });
 
-  const number = (value) => (Number.isFinite(value) ? value.toLocaleString(language, { maximumFractionDigits: 1 }) : "–");
+  const number = (value) => (Number.isFinite(value) ? value.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–");
   const row = (cells, tag) => {
     const made = document.createElement("tr");
     cells.forEach((cell, i) => made.append(Object.assign(document.createElement(i ? tag : "th"), { textContent: cell })));
@@ -285,6 +285,7 @@ byId("pause").addEventListener("click", () => {
   byId("pause").textContent = paused ? text.go : text.pause;
   if (paused) { clearTimeout(timer); say(); } else look();
 });
+addEventListener("resize", () => { if (hours.length && about?.homes) draw(); }); // a phone that is turned has other ticks
 byId("restart").addEventListener("click", () => { about = null; look(); });
 byId("access").addEventListener("submit", (event) => {
   event.preventDefault();
