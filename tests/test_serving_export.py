@@ -93,6 +93,13 @@ def test_what_a_late_broadcast_remembers_goes_in_and_out(tmp_path: Path) -> None
     assert not torch.equal(wanted[1], policy(seen[1:2]))  # it does remember
 
 
+def test_homes_that_announce_are_one_graph_too(tmp_path: Path) -> None:
+    community = model("offline")
+    policy = load_policy(checkpoint(tmp_path / "announce.pt", coordination="announce"), community).policy
+    seen, done = export.recorded(policy, community)
+    assert export.difference(export.policy_graph(policy, community), community, seen, done) <= 1e-5
+
+
 def test_one_homes_graph_acts_as_it_does_in_the_community(tmp_path: Path) -> None:
     env = dataset.load(find("offline"))
     env.reset()
