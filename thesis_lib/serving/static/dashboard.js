@@ -197,7 +197,7 @@ const line = (each, more) => ({ label: each.name, data: each.net, borderColor: e
 function draw() {
   const labels = hours.map((hour) => when(hour.row));
   const all = controllers(), live = all.at(-1), nothing = all.find((each) => each.role === "no_control");
-  const time = { x: { ticks: { maxTicksLimit: innerWidth < 600 ? 3 : 6, maxRotation: 0 } }, y: axis(text.demand) };
+  const time = { x: { ticks: { maxTicksLimit: 6, maxRotation: 0, autoSkipPadding: 16 } }, y: axis(text.demand) };
 
   const fill = { target: "-1", above: "rgba(213,94,0,0.30)", below: "rgba(0,121,92,0.30)" };
   chart("comparisonControlChart", "line",
@@ -285,7 +285,6 @@ byId("pause").addEventListener("click", () => {
   byId("pause").textContent = paused ? text.go : text.pause;
   if (paused) { clearTimeout(timer); say(); } else look();
 });
-addEventListener("resize", () => { if (hours.length && about?.homes) draw(); }); // a phone that is turned has other ticks
 byId("restart").addEventListener("click", () => { about = null; look(); });
 byId("access").addEventListener("submit", (event) => {
   event.preventDefault();
