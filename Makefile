@@ -25,8 +25,8 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations latency screenshot test test-fast test-slow lint sync readme lab serve fuzz soak benchmark \
-	spread deploy-check lock clean
+.PHONY: help setup quick thesis ablations latency screenshot test test-fast test-slow lint sync readme lab serve fuzz \
+	soak benchmark spread deploy-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12

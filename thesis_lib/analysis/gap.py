@@ -94,15 +94,8 @@ class PrivilegedWorld(CommunityWorld):
             for column, name in enumerate(row)
             if name in wanted or (name.endswith(car) and "charger" in name and "arrival" not in name)
         ]
-        super().__init__(
-            community,
-            reference,
-            config.augment,
-            config.swap_share,
-            config.reward_offset,
-            config.reward,
-            config.weights,
-        )
+        own = {"augment", "swap_share", "reward_offset", "reward", "weights"}
+        super().__init__(community, reference, **config.model_dump(include=own))
         if privilege.train_split != "train":
             self.train_blocks = self._blocks(privilege.train_split)
         told: list[list[str]] = [[] for _ in names]

@@ -102,8 +102,8 @@ class Broadcast(nn.Module):
 class Announce(Broadcast):
     """``announce``: the broadcast, the sums of what homes owe and hold, and a second round that batteries answer to.
 
-    Cars and appliances decide in the first round. What they are about to take, known to their homes alone, makes most
-    of the district's steps and peaks: its sum lets all batteries make room, each by a share that its actor says.
+    Cars and appliances decide in the first round. What they are about to take is known to their homes alone; the sum of
+    it lets all batteries make room, each by a share that its actor says.
     """
 
     extra = 2 + len(Household.OWED)
