@@ -25,7 +25,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import figures, labels
+from thesis_lib.analysis import figures, labels, page
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -59,8 +59,12 @@ with watch("forms"):
 measured["forms"] = pd.concat(found, ignore_index=True)[["variant", "form", "p50_us", "p99_us"]]
 display(measured["forms"])
 shown = measured["forms"].drop_duplicates("form", keep="last")
-caption = latency.word("forms.caption", homes=community.homes)
-figures.show(latency.forms_figure(shown), caption, "latency_forms", profile)
+page.publish(
+    lambda: latency.forms_figure(shown),
+    lambda: latency.word("forms.caption", homes=community.homes),
+    "latency_forms",
+    profile,
+)
 
 # %% [markdown]
 # ## Many decisions at once
@@ -81,9 +85,15 @@ display(measured["batches"])
 with watch("service"):
     measured["rates"], measured["parts"], about = latency.service(folders[variants[0]], community, rates, seconds)
 display(measured["rates"])
-figures.show(latency.rates_figure(measured["rates"]), latency.word("rates.caption"), "latency_rates", profile)
+for name, draw in (("rates", latency.rates_figure), ("parts", latency.parts_figure)):
+    table = measured[name]
+    page.publish(
+        lambda draw=draw, table=table: draw(table),
+        lambda name=name: latency.word(f"{name}.caption"),
+        f"latency_{name}",
+        profile,
+    )
 display(measured["parts"])
-figures.show(latency.parts_figure(measured["parts"]), latency.word("parts.caption"), "latency_parts", profile)
 
 # %% [markdown]
 # ## Memory, start-up and files

@@ -285,7 +285,6 @@ def forms_figure(table: pd.DataFrame) -> Figure:
     names = [word(form) for form in table.form]
     ax.barh(names, table.p50_us, color="0.35", label=word("p50"))
     ax.plot(table.p99_us, names, "D", color="#d55e00", label=word("p99"))
-    ax.set_xscale("log")
     ax.invert_yaxis()
     ax.set_xlabel(word("time"))
     ax.legend(loc="best")
