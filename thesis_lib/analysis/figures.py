@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from thesis_lib.analysis import evaluation, hourly, labels, page, tables
 from thesis_lib.analysis.hourly import hardest, home_changes
@@ -365,6 +365,9 @@ def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] 
 # ------------------------------------------------------------------------------ one against another
 
 
+LINEAR = 0.1  # differences up to this are drawn on a linear scale, larger ones on a logarithmic one
+
+
 def paired_differences(
     seeds: pd.DataFrame, weeks: pd.DataFrame, table: pd.DataFrame, *, ours: tuple[str, str], **where: str
 ) -> Figure:
@@ -382,6 +385,7 @@ def paired_differences(
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(TEXT_WIDTH, 1.1 + 0.36 * max(len(lines), 1)))
     panels = ((axes[0], seeds, "difference", "axis.by_seed"), (axes[1], weeks, "difference_weeks", "axis.by_week"))
     for ax, points, column, label in panels:
+        ax.set_xscale("symlog", linthresh=LINEAR)  # a rule loses by a whole, one learner to another by a hundredth
         for y, (pair, line) in enumerate(zip(pairs, lines, strict=True)):
             own = points.loc[(points["controller"] == pair[0]) & (points["variant"] == pair[1]), "difference"]
             style = look(*pair, among=pairs)
@@ -395,7 +399,9 @@ def paired_differences(
                 ax.plot(line[column], y, marker=style.marker, ms=6, color=color, mec="black", mew=0.7, zorder=5)
         ax.axvline(0, color="black", lw=0.8, ls=(0, (4, 2)))
         ax.grid(False, axis="y")
-        ax.xaxis.set_major_locator(MaxNLocator(3))
+        low, high = ax.get_xlim()
+        ax.xaxis.set_major_locator(FixedLocator([x for x in (-1, -0.1, 0, 0.1, 1) if low <= x <= high]))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(labels.Numbers())
         ax.set_xlabel(f"{labels.t(label)} (–)")
     names = [labels.controller(*pair) + ("" if line["gate"] else " †") for pair, line in zip(pairs, lines, strict=True)]
@@ -425,6 +431,7 @@ def _caption_paired_differences(
         edition=labels.t(f"edition.{where['edition']}"),
         seeds=labels.number(seeds["seed"].nunique(), 0),
         weeks=labels.number(weeks["week"].nunique(), 0),
+        linear=labels.number(LINEAR, 1),
         differences=labels.listing(texts),
         failing=labels.t("caption.dagger", variants=labels.listing(failing)) if failing else "",
     )

@@ -441,12 +441,13 @@ TEXT: dict[str, tuple[str, str]] = {
         (
             "{ours} menos cada controlador: diferencia de compuesto por semillas ({seeds}) y por semanas de prueba "
             "({weeks}), cada punto una, con su media y su intervalo t del 95{space}%; {split}, {engine}, edición "
-            "{edition}. Por debajo de cero gana {ours}. Por semillas: {differences}.{failing}"
+            "{edition}. Por debajo de cero gana {ours}; más allá de ±{linear} la escala es logarítmica. Por semillas: "
+            "{differences}.{failing}"
         ),
         (
             "{ours} minus each controller: difference in composite by seed ({seeds}) and by test week ({weeks}), a "
             "point each, with mean and 95% t interval; {split}, {engine}, {edition} edition. Below zero, {ours} is "
-            "better. By seed: {differences}.{failing}"
+            "better; beyond ±{linear} the scale is logarithmic. By seed: {differences}.{failing}"
         ),
     ),
     "caption.ramping": (
