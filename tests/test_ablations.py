@@ -78,7 +78,7 @@ def test_the_plan_is_the_one_that_was_announced() -> None:
         "noise": {"gaussian", "ou"},
         "v2g": {True, False},
         "trained_homes": {0, 5, 10},
-        "replicate": {0, 5, 100, 1000},
+        "replicate": {0, 5, 10, 100, 1000},
     }.items():
         assert {train[key], *(own[key] for own in variants.values() if key in own)} == values, key
     for weights in (train["weights"], *(own["weights"] for own in variants.values() if "weights" in own)):

@@ -105,6 +105,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.missing_10": ("10 % de lecturas perdidas", "10% of readings lost"),
     "variant.missing_30": ("30 % de lecturas perdidas", "30% of readings lost"),
     "variant.scale_5": ("5 viviendas", "5 homes"),
+    "variant.scale_10": ("10 viviendas", "10 homes"),
     "variant.scale_100": ("100 viviendas", "100 homes"),
     "variant.scale_1000": ("1000 viviendas", "1,000 homes"),
     # families of ablations
