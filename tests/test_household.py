@@ -9,6 +9,8 @@ from test_training import config
 from toy_world import ToyWorld
 
 from thesis_lib.community.model import Community
+from thesis_lib.config import load_config
+from thesis_lib.controllers.habits import Habits
 from thesis_lib.controllers.rules import BusinessAsUsual
 from thesis_lib.maddpg.networks import Policy, _raised
 from thesis_lib.maddpg.training import CommunityWorld, Run, build_policy
@@ -33,6 +35,21 @@ def policy_of(world: CommunityWorld, **overrides: object) -> Policy:
 def test_habits_alone_are_a_rule_that_serves_and_saves(world: CommunityWorld) -> None:
     score = world.validate(policy_of(world))
     assert score["passes"] == 1.0 and score["composite"] < 0.86
+
+
+def test_an_untrained_policy_is_the_controller_of_that_name(world: CommunityWorld) -> None:
+    policy = policy_of(world)
+    alone = Habits(tolerance=world.guard_settings(config())["tolerance"])
+    assert Habits().tolerance == load_config("thesis").train["guard_tolerance"]
+    alone.reset(world.community)
+    state, window = world.draw(256, 30, torch.Generator().manual_seed(3))
+    for hour in window[:-1]:
+        observations = world.observe(state, hour)
+        with torch.no_grad():
+            actions = policy(observations)
+            torch.testing.assert_close(alone.act(observations), actions, rtol=0, atol=1e-6)
+            state, _ = world.step(state, actions, hour)
+    assert actions.abs().mean() > 0.01
 
 
 def test_without_habits_and_guard_such_actors_do_nothing(world: CommunityWorld) -> None:

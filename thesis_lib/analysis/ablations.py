@@ -53,7 +53,7 @@ FAMILIES = {
     )
 }
 FRONT = ("bill_only", "bill_first", "headline", "grid_first", "grid_only")  # one line of weights, in order
-SIZES = ("scale_5", "scale_10", "headline", "scale_100", "scale_1000")  # each over business as usual of its own community
+SIZES = ("scale_5", "scale_10", "headline", "scale_100", "scale_1000")  # each over BAU of its own community
 
 
 def learned(kpis: pd.DataFrame, variants: Iterable[str], *, split: str, engine: str, edition: str) -> pd.DataFrame:

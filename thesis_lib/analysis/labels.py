@@ -55,6 +55,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "controller.business_as_usual": ("Práctica habitual (BAU)", "Business as usual (BAU)"),
     "controller.rule": ("Regla de reparto", "Spread rule"),
     "controller.tuned_rule": ("Regla ajustada", "Tuned rule"),
+    "controller.habits": ("Hábitos, sin aprender", "Habits, untrained"),
     "controller.citylearn_rbc_basic": ("RBC básico de CityLearn", "CityLearn's basic RBC"),
     "controller.citylearn_rbc_smart": ("RBC listo de CityLearn", "CityLearn's smart RBC"),
     "controller.citylearn_rbc_community": ("RBC comunitario de CityLearn", "CityLearn's community RBC"),

@@ -180,6 +180,7 @@ LOOKS = {
     "business_as_usual": Look("#1A1A1A", (0, (5, 2)), "s", ""),
     "rule": Look("#E69F00", (0, (6, 1.5, 1, 1.5)), "D", "////"),
     "tuned_rule": Look("#B87400", (0, (6, 1.5, 1, 1.5, 1, 1.5)), "H", "\\\\"),
+    "habits": Look("#C9A24B", (0, (2, 1, 4, 1)), "8", "//"),
     "citylearn_rbc_basic": Look("#4D4D4D", (0, (1, 2)), "2", "|||"),
     "citylearn_rbc_smart": Look("#737373", (0, (3, 2)), "3", "---"),
     "citylearn_rbc_community": Look("#5C5C5C", (0, (5, 1)), "4", "xx"),

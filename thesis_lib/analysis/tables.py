@@ -34,6 +34,7 @@ ORDER = [
     BAU,
     "rule",
     "tuned_rule",
+    "habits",
     "citylearn_rbc_basic",
     "citylearn_rbc_smart",
     "citylearn_rbc_community",

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from thesis_lib.community.model import Community
-from thesis_lib.controllers import independent, marlisa, mpc, rules, shipped, tuned
+from thesis_lib.controllers import habits, independent, marlisa, mpc, rules, shipped, tuned
 from thesis_lib.maddpg.training import Run
 
 
@@ -35,6 +35,7 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "business_as_usual": rules.BusinessAsUsual,
     "rule": rules.SpreadCharging,
     "tuned_rule": tuned.TunedRule,
+    "habits": habits.Habits,
     "citylearn_rbc_hours": shipped.RBCHours,
     "citylearn_rbc_basic": shipped.RBCBasic,
     "citylearn_rbc_smart": shipped.RBCSmart,
