@@ -337,8 +337,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "intervalo t del 95{space}% entre semillas; salidas atendidas, de la peor semilla. † no da el servicio exigido "
         "(≥ {gate} y todos los ciclos). ‡ conoce el futuro: cota, no competidor. El MPC manda en todas las viviendas "
         "desde un ordenador central. Cada vivienda del MADDPG decide sola: «local» no oye nada; «difusión», dos sumas "
-        "del distrito; «anuncio», siete, y las baterías responden a la de lo que coches y aparatos van a tomar. «MADDPG» a secas es el publicado, sin "
-        "modelo; todos los que aprenden parten de «Hábitos, sin aprender».",
+        "del distrito; «anuncio», siete, y las baterías responden a la de lo que coches y aparatos van a tomar. "
+        "«MADDPG» a secas es el publicado, sin modelo; todos los que aprenden parten de «Hábitos, sin aprender».",
         "Test weeks, CityLearn, official edition; all over business as usual (lower is better), mean ± 95% t interval "
         "over seeds; departures met, of the worst seed. † fails the service gate (≥ {gate} and every cycle). ‡ knows "
         "the future: a bound, no competitor. MPC commands all homes from one central computer. Each home of MADDPG "
