@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -223,3 +224,16 @@ def test_a_failed_save_leaves_the_good_figure(frames, monkeypatch: pytest.Monkey
         page.save(fig, "one", "test")
     assert good.read_bytes() == before
     assert sorted(p.name for p in good.parent.iterdir()) == ["one.pdf", "one.png"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 7, 10])
+def test_a_legend_stays_within_its_figure(count: int) -> None:
+    names = ["Práctica habitual (BAU)", "MARLISA", "MADDPG", "MADDPG cooperativo (anuncio)", "TD3 independiente"] * 2
+    fig, ax = plt.subplots(figsize=(page.TEXT_WIDTH, 3.0))
+    for name in names[:count]:
+        ax.plot([0, 1], label=name)
+    page.legend_below(fig, ax)
+    fig.draw_without_rendering()
+    box = fig.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= fig.bbox.x1
+    plt.close(fig)
