@@ -89,8 +89,11 @@ soak: $(STAMP)  ## ten minutes of 300 requests a second (MODEL=... for another m
 latency: $(STAMP)  ## notebook 05, how long a decision takes: results/thesis (minutes; on a machine that does nothing else)
 	$(SNAKEMAKE) latency --config profile=thesis
 
-benchmark: $(STAMP)  ## speed, as ratios measured in the same run
-	@for file in benchmarks/*.py; do OMP_NUM_THREADS=$(CORES) $(BIN)/python $$file || exit 1; done
+benchmark: $(STAMP)  ## speed, as ratios measured in the same run: results/speed, README (on a machine that does nothing else)
+	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/model.py --output results/speed/model.json
+	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/training.py --output results/speed/training.json
+	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/service.py
+	$(BIN)/python -m thesis_lib.analysis.readme
 
 spread: .venv-spread/.installed  ## K = 0 beside BenchMARL's MADDPG, in an environment of its own: results/simple_spread
 	PYTHONPATH=. .venv-spread/bin/python benchmarks/simple_spread/compare.py

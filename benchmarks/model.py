@@ -1,6 +1,6 @@
 """Speed of the community model against CityLearn itself: same run, same cores, medians, ratios.
 
-    python benchmarks/model.py [--json] [--edition official] [--threads 2]
+    python benchmarks/model.py [--json] [--output FILE] [--edition official] [--threads 2]
 
 Both take random actions; CityLearn's step includes the observations and reward it always computes, the model's
 includes its observations where the table says so. ``compiled`` is ``torch.compile`` and needs a C++ compiler.
@@ -14,15 +14,19 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from thesis_lib.community import dataset
+from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer, to_lists
+from thesis_lib.community.reading import read_environment
+from thesis_lib.community.replication import replicated
+from thesis_lib.provenance import run_record, write_json_atomic
 
 
 def steps_per_s(run: Callable[[], int], repeats: int) -> float:
@@ -84,50 +88,10 @@ def rollout(
     return run
 
 
-def replicated(source: dataset.Dataset, times: int) -> Community:
-    """``times`` copies of the homes side by side as one community of 17 x ``times`` homes (chargers and all)."""
-    from thesis_lib.community.reading import read_environment
-
-    env = dataset.load(source)
-    env.reset()
-    one = read_environment(env)
-    homes, chargers, cars = len(one.homes), len(one.chargers), len(one.cars)
-
-    def side_by_side(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([values] * times, axis=-1)
-
-    battery = np.arange(homes)
-    order = np.concatenate([np.tile(battery, times), np.tile(homes + np.arange(cars), times)])
-    one.storage = {k: v[order] for k, v in one.storage.items()}
-    one.power_curve, one.efficiency_curve = ([c[i] for i in order] for c in (one.power_curve, one.efficiency_curve))
-    for kind in (one.charger, one.appliance):
-        home = kind.pop("home")
-        for k, v in kind.items():
-            kind[k] = np.concatenate([v] * times, axis=0)
-        kind["home"] = np.concatenate([home + homes * n for n in range(times)])
-    shared = ("calendar", "weather", "market")
-    one.blocks = {k: v if k in shared else side_by_side(v) for k, v in one.blocks.items()}
-
-    def renumbered(values: np.ndarray, size: int) -> np.ndarray:
-        return np.concatenate([np.where(values == size, size * times, values + size * n) for n in range(times)], -1)
-
-    one.indices |= {
-        "charger": renumbered(one.indices["charger"], chargers),
-        "car": renumbered(one.indices["car"], cars),
-        "drift": side_by_side(one.indices["drift"]),
-    }
-    one.start_soc = side_by_side(one.start_soc)
-    one.price_column, one.carbon_column = side_by_side(one.price_column), side_by_side(one.carbon_column)
-    for name in ("homes", "observation_names", "action_names", "action_low", "action_high", "chargers", "cars"):
-        setattr(one, name, getattr(one, name) * times)
-    one.appliances = one.appliances * times
-    one.exogenous = {(h + homes * n, name): at for (h, name), at in one.exogenous.items() for n in range(times)}
-    return Community(one)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--output", type=Path, help="file for that object and what made it (default: none)")
     parser.add_argument("--edition", default="auto", help="official, offline or auto (default)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="torch threads (default: all cores)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -163,21 +127,29 @@ def main() -> None:
     print(pd.DataFrame(rows).to_string(index=False), "\n")
 
     growth = []
+    env = dataset.load(source)
+    env.reset()
+    one, service = read_environment(env), Service.from_citylearn(env)
     for times in (1, 10, 100):
-        large = replicated(source, times).to(args.device)
+        large = Community(replicated(one, service, times * community.homes)[0]).to(args.device)
         rate = steps_per_s(rollout(large, 16, 12, large.step), args.repeats)
         growth.append(
             {"homes": large.homes, "copies": 16, "steps/s": round(rate), "home-steps/s": round(rate * large.homes)}
         )
     print(pd.DataFrame(growth).to_string(index=False))
+    figures = {
+        "citylearn_steps_per_s": peer,
+        "forward_ratio_1024": forward,
+        "backward_ratio_1024": backward,
+        "forward_ratio_1": forward_1,
+    }
+    figures = {name: round(value, 1) for name, value in figures.items()}
+    if args.output:
+        settings = {"threads": args.threads, "repeats": args.repeats}
+        record = run_record(settings, source, seeds=[], device=args.device, figures=figures, rows=rows, growth=growth)
+        write_json_atomic(args.output, record)
     if args.json:
-        figures = {
-            "citylearn_steps_per_s": peer,
-            "forward_ratio_1024": forward,
-            "backward_ratio_1024": backward,
-            "forward_ratio_1": forward_1,
-        }
-        print(json.dumps({k: round(v, 1) for k, v in figures.items()}))
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":

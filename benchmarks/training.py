@@ -1,6 +1,6 @@
 """Speed of training: Cooperative MADDPG against 17 separate actor-critic pairs on CityLearn, same run, same cores.
 
-    python benchmarks/training.py [--json] [--quick] [--edition official] [--profile thesis] [--variant broadcast]
+    python benchmarks/training.py [--json] [--output FILE] [--quick] [--profile thesis] [--variant broadcast]
 
 A community-step is one hour of the whole community that a learner learns from.
 
@@ -33,6 +33,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -47,6 +48,7 @@ from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import Controller
 from thesis_lib.controllers.rules import BusinessAsUsual, SpreadCharging
 from thesis_lib.maddpg.training import CommunityWorld, Run, TrainConfig
+from thesis_lib.provenance import run_record, write_json_atomic
 
 UNITS, BATCH, MEMORY = 256, 256, 100_000
 RATE, DISCOUNT, TARGET_RATE, NOISE = 1e-3, 0.99, 0.005, 0.1
@@ -264,6 +266,7 @@ def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--output", type=Path, help="file for that object and what made it (default: none)")
     parser.add_argument("--quick", action="store_true", help="a smoke run: short, uncompiled, without the rule's level")
     parser.add_argument("--edition", default="auto", help="official, offline or auto (default)")
     parser.add_argument("--profile", default="thesis", help="whose learner is measured (default: thesis)")
@@ -319,10 +322,13 @@ def main() -> None:
             print("the rule's level was not reached within the budget")
         else:
             print(f"so in {minutes:.2f} minutes on one core, of which {level['compilation']:.2f} compilation")
+    figures = {"usual_steps_per_s": usual, "steps_per_s": ours, "ratio": ours / usual, "minutes_to_rule_level": minutes}
+    figures = {name: None if value is None else round(value, 2) for name, value in figures.items()}
+    if args.output:
+        about = {"profile": args.profile, "variant": args.variant, "cores": args.cores, "seconds": seconds}
+        write_json_atomic(args.output, run_record(about, source, seeds=[0], figures=figures, rows=rows, level=level))
     if args.json:
-        figures = {"usual_steps_per_s": usual, "steps_per_s": ours, "ratio": ours / usual}
-        rounded = {name: round(value, 2) for name, value in figures.items()}
-        print(json.dumps(rounded | {"minutes_to_rule_level": None if minutes is None else round(minutes, 2)}))
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":

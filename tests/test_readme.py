@@ -11,7 +11,7 @@ from test_comparison import OURS, lines
 
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels, readme
-from thesis_lib.provenance import write_csv_atomic
+from thesis_lib.provenance import write_csv_atomic, write_json_atomic
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +35,14 @@ def test_the_readmes_hold_what_the_rows_of_the_thesis_say() -> None:
         assert file.read_text(encoding="utf-8") == text, f"{file.name}: run `make readme`"
 
 
+def marked(part: str) -> str:
+    return f"<!-- {part}: begin -->\nold\n<!-- {part}: end -->"
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in readme.FILES.values():
-        text = f"# Title\n\n{readme.BEGIN}\nold\n{readme.END}\n\nRest.\n"
+        text = f"# Title\n\n{marked('results')}\n\n{marked('speed')}\n\nRest.\n"
         (tmp_path / name).write_text(text, encoding="utf-8")
     shutil.copytree(paths.configs(), tmp_path / "configs")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
@@ -83,8 +87,27 @@ def test_the_table_marks_bounds_and_who_fails() -> None:
     assert "†" in lines_[-1] and "local" in lines_[-1]
 
 
-@pytest.mark.parametrize("text", ["no markers", f"{readme.END}\n{readme.BEGIN}", f"{readme.BEGIN}\n" * 2 + readme.END])
+def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
+    assert readme.speed("thesis") == labels.t("readme.nothing", command="make benchmark")
+    folder = paths.results("speed")
+    about = {"cpu": "A processor", "cpu_count": 2}
+    steps = [{"what": "forward", "copies": n, "steps/s": 100 * n, "ratio": 1.25 * n} for n in (64, 1024)]
+    write_json_atomic(folder / "model.json", about | {"rows": steps, "figures": {"citylearn_steps_per_s": 80.4}})
+    training = {"usual_steps_per_s": 10.2, "steps_per_s": 30333.3, "ratio": 2973.9}
+    write_json_atomic(folder / "training.json", about | {"figures": training})
+    text = readme.speed("thesis").replace(labels.SPACE, " ")
+    assert "| Community, 1,024 copies | 102,400 steps/s | CityLearn: 80 steps/s | 1,280 |" in text
+    assert "| 30,333 steps/s | 17 actor-critic pairs on CityLearn: 10 steps/s | 2,974 |" in text
+    assert text.endswith("`make benchmark`: A processor, 2 cores.") and "6,400" not in text
+    with labels.using("es"):
+        assert "102 400 pasos/s" in readme.speed("thesis").replace(labels.SPACE, " ")
+
+
+BEGIN, END = marked("results").split("\nold\n")
+
+
+@pytest.mark.parametrize("text", ["no markers", f"{END}\n{BEGIN}", f"{BEGIN}\n" * 2 + END])
 def test_a_readme_without_its_markers_is_told_in_one_line(text: str) -> None:
     with pytest.raises(readme.ReadmeError) as told:
-        readme.written(text, "inner")
+        readme.written(text, "results", "inner")
     assert "put them back" in str(told.value) and "\n" not in str(told.value)

@@ -107,7 +107,6 @@ measured["sizes"] = pd.concat(
 )[["variant", "file", "kB"]]
 display(measured["sizes"])
 
-# %%
 # %% [markdown]
 # ## Beside the targets and the earlier system
 #

@@ -1,18 +1,21 @@
-"""The headline in README.md and README.es.md, written from ``results/thesis/kpis.csv`` between two markers.
+"""The figures in README.md and README.es.md, written between markers from what runs have left.
 
     python -m thesis_lib.analysis.readme           write both
     python -m thesis_lib.analysis.readme --check   say whether they hold what the rows say
 
-No number in the block is typed: the first paragraph says who is ahead, whoever that is, and a test fails when the block
-and the rows differ.
+Two parts: ``results``, from ``results/thesis/kpis.csv``, whose first paragraph says who is ahead, whoever that is; and
+``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. No number is typed, and a test fails when a part
+and its files differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,11 +25,12 @@ from thesis_lib.analysis.evaluation import EvaluationError
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.provenance import write_text_atomic
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 FILES = {"en": "README.md", "es": "README.es.md"}
 WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
 COLUMNS = (tables.COMPOSITE, *tables.TERMS)
 FIGURE = "kpi_bars"
+# Rows of results/speed/model.json that are shown, those of 1,024 copies.
+STEPS = ("forward", "forward, compiled", "forward with observations", "forward and backward, compiled")
 
 
 class ReadmeError(ValueError):
@@ -34,7 +38,7 @@ class ReadmeError(ValueError):
 
 
 def block(kpis: pd.DataFrame | None, profile: str, seeds: int) -> str:
-    """What stands between the markers, in the language in use.
+    """The part ``results``, in the language in use.
 
     Args:
         kpis: the long table; None if the thesis' run has not written it yet.
@@ -133,6 +137,64 @@ def _gate() -> str:
     return labels.number(evaluation.GATE, 2)
 
 
+def speed(profile: str) -> str:
+    """The part ``speed``, in the language in use: each figure beside that of its peer, measured in the same run.
+
+    Args:
+        profile: whose latencies are told.
+
+    Returns:
+        Markdown: a table, where it was measured and what the service does. What has not been measured is left out;
+        without anything, one sentence.
+    """
+    lines, about = [], []
+    if model := _record(paths.results("speed") / "model.json"):
+        rows = {row["what"]: row for row in model["rows"] if row["copies"] == 1024}
+        peer = _rate(model["figures"]["citylearn_steps_per_s"])
+        lines += [
+            (labels.t(f"speed.{what}"), _rate(rows[what]["steps/s"]), f"CityLearn: {peer}", rows[what]["ratio"])
+            for what in STEPS
+            if what in rows
+        ]
+        about.append(_where("make benchmark", model))
+    if training := _record(paths.results("speed") / "training.json"):
+        found = training["figures"]
+        peer = f"{labels.t('speed.pairs')}: {_rate(found['usual_steps_per_s'])}"
+        lines.append((labels.t("speed.training"), _rate(found["steps_per_s"]), peer, found["ratio"]))
+    if latency := _record(paths.results(profile) / "latency.json"):
+        forms = pd.read_csv(paths.tables(profile) / "latency_forms.csv").set_index(["variant", "form"])["p50_us"]
+        ours, peer = forms["broadcast", "onnx"], forms["broadcast", "eager"]
+        lines.append((labels.t("speed.decision"), _time(ours), f"torch: {_time(peer)}", peer / ours))
+        about += [_where("make latency", latency), labels.t("speed.service", **_numbers(latency["service"]))]
+    if not lines:
+        return labels.t("readme.nothing", command="make benchmark")
+    head = [labels.t(f"speed.{name}") for name in ("what", "here", "beside", "ratio")]
+    cells = [[what, here, beside, labels.number(ratio, 0)] for what, here, beside, ratio in lines]
+    table = [head, ["---", "---:", "---:", "---:"], *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n\n" + " ".join(about)
+
+
+def _record(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _rate(value: float) -> str:
+    return f"{labels.number(value, 0)}{labels.SPACE}{labels.t('speed.rate')}"
+
+
+def _time(microseconds: float) -> str:
+    return f"{labels.number(microseconds, 0)}{labels.SPACE}µs"
+
+
+def _where(command: str, record: dict[str, Any]) -> str:
+    return labels.t("speed.where", command=command, cpu=record["cpu"], cores=record["cpu_count"])
+
+
+def _numbers(service: dict[str, float]) -> dict[str, str]:
+    digits = {"saturation_rps": 0, "rss_mb": 0, "ready_s": 1}
+    return {name: labels.number(value, digits.get(name, 2)) for name, value in service.items()}
+
+
 def read(profile: str) -> pd.DataFrame | None:
     """The long table of a profile, or None if it has not been written.
 
@@ -143,15 +205,16 @@ def read(profile: str) -> pd.DataFrame | None:
     return evaluation.read_rows(file) if file.is_file() else None
 
 
-def written(text: str, inner: str, name: str = "README.md") -> str:
-    """A README's text with the block put between its markers.
+def written(text: str, part: str, inner: str, name: str = "README.md") -> str:
+    """A README's text with a part put between its markers.
 
     Raises:
         ReadmeError: not exactly one of each marker, in this order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ReadmeError(f"{name} needs one line '{BEGIN}' and below it one line '{END}': put them back.")
-    return f"{text[: text.index(BEGIN)]}{BEGIN}\n{inner}\n{text[text.index(END) :]}"
+    begin, end = (f"<!-- {part}: {edge} -->" for edge in ("begin", "end"))
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ReadmeError(f"{name} needs one line '{begin}' and below it one line '{end}': put them back.")
+    return f"{text[: text.index(begin)]}{begin}\n{inner}\n{text[text.index(end) :]}"
 
 
 def rendered(profile: str = "thesis") -> dict[Path, str]:
@@ -166,12 +229,13 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
     for language, name in FILES.items():
         with labels.using(language):
             file = paths.ROOT / name
-            texts[file] = written(file.read_text(encoding="utf-8"), block(kpis, profile, seeds), name)
+            text = written(file.read_text(encoding="utf-8"), "results", block(kpis, profile, seeds), name)
+            texts[file] = written(text, "speed", speed(profile), name)
     return texts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: write the headline of both READMEs from the rows of the thesis, or check it.
+    """Command line: write the figures of both READMEs from what runs have left, or check them.
 
     Args:
         arguments: of the command line; None takes the process's.

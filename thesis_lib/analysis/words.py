@@ -299,7 +299,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "within the table, probability of improvement; value and IQM are the other's ({split}, {engine}, {edition} "
         "edition).",
     ),
-    # the headline of the READMEs
+    # the figures of the READMEs
     "readme.nothing": (
         "**Aún sin cifras.** Las escribe aquí `{command}` cuando ha terminado; ninguna se escribe a mano.",
         "**No figures yet.** `{command}` writes them here when it is done; none is written by hand.",
@@ -345,5 +345,32 @@ TEXT: dict[str, tuple[str, str]] = {
         "decides by itself: the local one hears nothing, broadcast two sums of the district, announced seven, and its "
         "batteries answer the one of what cars and appliances are about to take. MADDPG alone is the published one, "
         "without a model; every learner starts from the untrained habits.",
+    ),
+    "speed.what": ("Qué", "What"),
+    "speed.here": ("Aquí", "Here"),
+    "speed.beside": ("Al lado", "Beside it"),
+    "speed.ratio": ("Razón", "Ratio"),
+    "speed.rate": ("pasos/s", "steps/s"),
+    "speed.forward": ("Comunidad, 1024 copias", "Community, 1,024 copies"),
+    "speed.forward, compiled": ("Comunidad, 1024 copias, compilada", "Community, 1,024 copies, compiled"),
+    "speed.forward with observations": (
+        "Comunidad y observaciones, 1024 copias",
+        "Community and observations, 1,024 copies",
+    ),
+    "speed.forward and backward, compiled": (
+        "Comunidad y sus gradientes, 1024 copias, compilada",
+        "Community and its gradients, 1,024 copies, compiled",
+    ),
+    "speed.training": ("Entrenamiento de MADDPG cooperativo", "Training of Cooperative MADDPG"),
+    "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
+    "speed.decision": ("Decisión de las 17 viviendas (ONNX)", "Decision for all 17 homes (ONNX)"),
+    "speed.where": ("`{command}`: {cpu}, {cores} núcleos.", "`{command}`: {cpu}, {cores} cores."),
+    "speed.service": (
+        "El servicio, a 500 peticiones por segundo: mediana {request_p50_ms_at_500}{space}ms, percentil 99 "
+        "{request_p99_ms_at_500}{space}ms; como mucho {saturation_rps} por segundo; {rss_mb}{space}MB; listo en "
+        "{ready_s}{space}s.",
+        "The service, at 500 requests a second: median {request_p50_ms_at_500}{space}ms, 99th percentile "
+        "{request_p99_ms_at_500}{space}ms; at most {saturation_rps} a second; {rss_mb}{space}MB; ready after "
+        "{ready_s}{space}s.",
     ),
 }
