@@ -123,6 +123,29 @@ def test_savings_against_no_control(level: float, expected: str, community: Comm
     assert "5 of 10 seeds" in found.measured and "abcdef1" in found.source and "cooperative_maddpg" in found.source
 
 
+def test_savings_say_what_cars_did_not_take_and_what_was_learned(community: Community, folder) -> None:
+    run(BAU, 0, 1.0)
+    run(NO_CONTROL, 0, 1.3)
+    run(("habits", "default"), 0, 0.8)
+    learner("broadcast", 0.6)
+    for pair, power in ((OURS, 500.0), (BAU, 900.0)):
+        flows = pd.DataFrame({"charger/a": [power, -100.0], "charger/b": [100.0, 0.0], "battery/a": 7.0})
+        flows.to_csv(paths.run("trial", EDITION, *pair, 0) / "flows.csv.gz", index=False)
+    for number in (1, 8):
+        assert "0.5" in (told := verdict(number, community, folder).measured) and "0.9" in told and "net" in told
+    assert "Less than Habits, untrained: import 25.0" in verdict(1, community, folder).measured
+    bases = evidence.impact(known(community, folder).thesis, OURS).groupby("base").size()
+    assert dict(bases) == {"charge_on_arrival": 3, "business_as_usual": 3, "habits": 3}
+
+
+def test_a_run_of_a_changed_tree_is_named_so(community: Community, folder) -> None:
+    run(BAU, 0, 1.0)
+    file = paths.run("trial", EDITION, *BAU, 0) / "run.json"
+    assert "uncommitted" not in known(community, folder).thesis.sources(BAU)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"git": {"commit": "abcdef1234", "dirty": True}}))
+    assert "abcdef1 with uncommitted changes" in known(community, folder).thesis.sources(BAU)
+
+
 def test_marlisa_is_compared_only_with_rows(community: Community, folder) -> None:
     run(BAU, 0, 1.0)
     learner("broadcast", 0.68)

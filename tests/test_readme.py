@@ -74,6 +74,18 @@ def test_the_first_paragraph_says_who_is_ahead() -> None:
     assert "MARLISA" in first.split("No rows yet")[1]
 
 
+def test_what_cars_do_not_take_is_told_beside_what_is_saved(root: Path) -> None:
+    habits = pd.DataFrame(lines(("habits", "default"), 0, 0.8), columns=evaluation.COLUMNS)
+    kpis = pd.concat([rows(), habits])
+    assert "MWh" not in readme.block(kpis, "thesis", 10)
+    for pair, energy in ((OURS, 54_700), (("business_as_usual", "default"), 96_000)):
+        folder = paths.run("thesis", "official", *pair, 0)
+        folder.mkdir(parents=True)
+        pd.DataFrame({"charger/a": [energy + 50, -50], "battery/a": 3}).to_csv(folder / "flows.csv.gz", index=False)
+    first = readme.block(kpis, "thesis", 10).split("\n\n")[0].replace(labels.SPACE, " ")
+    assert "54.7 MWh net a year instead of 96.0" in first and "against them: cost −" in first
+
+
 def test_without_rows_there_is_no_figure() -> None:
     for kpis in (None, rows().query("controller == 'rule'")):
         text = readme.block(kpis, "thesis", 10)

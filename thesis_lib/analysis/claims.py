@@ -138,8 +138,26 @@ def _savings(e: Evidence) -> Finding:
     saved = rows.saved(pair, NO_CONTROL, "import")
     if saved is None:
         texts.append(labels.t("found.absent", what=labels.controller(*NO_CONTROL)))
-    text = labels.t("found.savings", ours=labels.controller(*pair), seeds=_seeds(e, pair), texts=" ".join(texts))
+    texts += [_not_taken(rows, pair), _learned(rows, pair)]
+    told = " ".join(filter(None, texts))
+    text = labels.t("found.savings", ours=labels.controller(*pair), seeds=_seeds(e, pair), texts=told)
     return Finding(at_least(saved, BARS.saved), text, rows.sources(pair, NO_CONTROL, BAU), saved or NONE, "1")
+
+
+def _not_taken(rows: evidence.Rows, pair: Pair) -> str:
+    """How much less charge the cars take than under business as usual; empty without flows."""
+    own, usual = rows.car_energy(pair), rows.car_energy(BAU)
+    if np.isnan(own) or np.isnan(usual):
+        return ""
+    return labels.t("found.not_taken", own=labels.number(own / 1000, 1), usual=labels.number(usual / 1000, 1))
+
+
+def _learned(rows: evidence.Rows, pair: Pair) -> str:
+    """What is saved beyond the habits that every learner starts from; empty without their rows."""
+    found = [(kpi, rows.saved(pair, comparison.HABITS, kpi)) for kpi in ("import", *tables.TERMS[:4])]
+    parts = [f"{labels.kpi(kpi).lower()} {_share(saved)}" for kpi, saved in found if saved]
+    base = labels.controller(*comparison.HABITS)
+    return labels.t("found.against", base=base, parts="; ".join(parts)) if parts else ""
 
 
 def _marlisa(e: Evidence) -> Finding:
@@ -155,7 +173,7 @@ def _marlisa(e: Evidence) -> Finding:
         "found.marlisa",
         base=labels.controller(*base),
         own=_share(own),
-        points=_share(points),
+        points="–" if points is None else _points(points),
         composite=_signed(other),
         seeds=len(ahead),
     )
@@ -258,6 +276,7 @@ def _year(e: Evidence) -> Finding:
             )
         )
     text = labels.t("found.year", base=labels.controller(base), parts="; ".join(parts), seeds=_seeds(e, pair))
+    text = f"{text} {_not_taken(rows, pair)}".strip()
     return Finding(every(*verdicts), text, rows.sources(pair, (base, "default")), first, "kWh")
 
 
@@ -443,11 +462,12 @@ def judge(known: Evidence) -> dict[int, Finding]:
 
 
 def plain(findings: dict[int, Finding]) -> pd.DataFrame:
-    """The findings without words: claim, verdict, value, low, high, unit, source."""
-    lines = [
-        (n, f.verdict, f.estimate.value, f.estimate.low, f.estimate.high, f.unit, f.source) for n, f in findings.items()
-    ]
-    return pd.DataFrame(lines, columns=["claim", "verdict", "value", "low", "high", "unit", "source"])
+    """The findings as data: claim, hypothesis and test (English), verdict, value, low, high, unit, source."""
+    with labels.using("en"):
+        words = {n: [labels.t(f"claim.{n}.{part}") for part in ("hypothesis", "test")] for n in findings}
+    lines = [(n, *words[n], f.verdict, *f.estimate, f.unit, f.source) for n, f in findings.items()]
+    columns = ["claim", "hypothesis", "test", "verdict", "value", "low", "high", "unit", "source"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def printed(findings: dict[int, Finding]) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """One controller against the others: paired differences by seed and by test week, corrected for many tests.
 
 The difference is always ours minus theirs, so below zero we are better. Learners are paired seed by seed: what a seed
-decides for both, such as the training windows, cancels. A controller without seeds has one value, and ours is compared
-with it seed by seed. Whatever rows are there are used; ``missing`` says which controllers have none.
+decides for both, such as the training windows, can cancel. A controller without seeds has one value, and ours is
+compared with it seed by seed. Whatever rows are there are used; ``missing`` says which controllers have none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from thesis_lib.analysis import evaluation, labels, statistics, tables
 
 Pair = tuple[str, str]  # controller, variant
 OURS: Pair = ("cooperative_maddpg", "announce")  # the headline
+HABITS: Pair = ("habits", "default")  # what every learner starts from
 LEARNERS = ("independent_td3", "independent_sac", "marlisa", "maddpg", "cooperative_maddpg")
 SIGNIFICANT = 0.05  # of Holm's p
 

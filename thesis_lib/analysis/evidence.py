@@ -110,9 +110,14 @@ class Rows:
         }
         if not records:
             return ""
-        commits = sorted({(record["git"]["commit"] or "no commit")[:7] for record in records.values()})
+        commits = sorted({_commit(record["git"]) for record in records.values()})
         seeds = ", ".join(map(str, sorted(records)))
         return f"{folder.relative_to(paths.ROOT).as_posix()} (seeds {seeds}; commit {', '.join(commits)})"
+
+    def car_energy(self, pair: Pair) -> float:
+        """What the chargers drew less what the cars gave back, in the year of seed 0, kWh; NaN without its flows."""
+        flows = self.flows(pair)
+        return float("nan") if flows is None else tables.car_energy(flows)
 
     def training_logs(self, pair: Pair) -> pd.DataFrame:
         """The validations of every seed of a learner; empty without."""
@@ -127,11 +132,18 @@ class Rows:
         return evaluation.read_flows(self.profile, self.edition, *pair)
 
 
+def _commit(git: Mapping[str, Any]) -> str:
+    """A commit as printed, and whether the tree differed from it."""
+    return (git["commit"] or "no commit")[:7] + (" with uncommitted changes" if git.get("dirty") else "")
+
+
 # --------------------------------------------------------------------------------- what it comes to
 
 
 def impact(rows: Rows, pair: Pair) -> pd.DataFrame:
-    """What a controller saves in a year: energy bought, money and CO2, against no control and business as usual.
+    """What a controller saves in a year: energy bought, money and CO2.
+
+    Against no control, business as usual, and the untrained habits: what it saves there is what learning saves.
 
     Returns:
         One line per reference and KPI: base (controller), kpi, unit, saved and _half (t interval over seeds) in the
@@ -140,7 +152,7 @@ def impact(rows: Rows, pair: Pair) -> pd.DataFrame:
     """
     lines = []
     units = {"import": "kWh", "cost": "EUR", "emissions": "kg"}
-    for base in (NO_CONTROL, BAU):
+    for base in (NO_CONTROL, BAU, comparison.HABITS):
         for kpi, unit in units.items():
             own, other = rows.values(pair, kpi, "year"), rows.values(base, kpi, "year")
             if own.empty or other.empty:
@@ -171,7 +183,8 @@ def indicators(
     Returns:
         controller, variant; daily_peak (kW, mean over seeds) and peak_reduction (share of BAU's); peak_hour (hour of
         the day with the highest mean net) and hour_shift (against BAU's, hours, -12 to 12); load_factor (1 minus the
-        median penalty); clean_charging (share of the energy into cars in hours whose carbon intensity is at most the
+        median penalty); car_energy (kWh that the chargers drew less what the cars gave back in these hours, seed 0);
+        clean_charging (share of the energy into cars in hours whose carbon intensity is at most the
         median of these hours, seed 0); charging_carbon (kg/kWh of that energy, seed 0); co2_avoided (kg against BAU
         in these hours); ev_departures_met; charge_satisfaction (mean over feasible departures of SOC over required,
         at most 1, seed 0). NaN where there are no rows or flows. Thermal comfort cannot be measured: no thermal demand.
@@ -191,6 +204,7 @@ def indicators(
             "peak_hour": hour,
             "hour_shift": (hour - usual_hour + 12) % 24 - 12,
             "load_factor": 1 - penalty.mean(),
+            "car_energy": np.nan,
             "clean_charging": np.nan,
             "charging_carbon": np.nan,
             "co2_avoided": usual.mean() - emitted.mean(),
@@ -216,6 +230,7 @@ def _charging(run: Trajectory, service: Service, inside: np.ndarray) -> dict[str
     left = left[left["feasible"] & left["row"].isin(inside)]
     share = (left["soc"] / left["required"].where(left["required"] > 0)).clip(upper=1).fillna(1)
     return {
+        "car_energy": float(run.chargers[hours].sum()),
         "clean_charging": energy[carbon <= np.median(carbon)].sum() / energy.sum() if energy.sum() else np.nan,
         "charging_carbon": (energy * carbon).sum() / energy.sum() if energy.sum() else np.nan,
         "charge_satisfaction": float(share.mean()),

@@ -54,11 +54,12 @@ def block(kpis: pd.DataFrame | None, profile: str, seeds: int) -> str:
     if kpis is None or comparison.ours(rows) is None or tables.BAU not in set(rows["controller"]):
         return labels.t("readme.nothing", command=f"make {profile}")
     bounded = tables.with_bound(kpis, **WHERE)
-    parts = [_headline(rows, seeds), _picture(profile), _table(bounded), labels.t("readme.notes", gate=_gate())]
+    notes = labels.t("readme.notes", gate=_gate())
+    parts = [_headline(rows, profile, seeds), _picture(profile), _table(bounded), notes]
     return "\n\n".join(part for part in parts if part)
 
 
-def _headline(rows: pd.DataFrame, seeds: int) -> str:
+def _headline(rows: pd.DataFrame, profile: str, seeds: int) -> str:
     """Who is ahead among those that serve and do not know the future, and by how much; then our own figures."""
     own = comparison.ours(rows)
     assert own is not None  # `block` has asked
@@ -89,19 +90,33 @@ def _headline(rows: pd.DataFrame, seeds: int) -> str:
         told = labels.difference(difference.mean(), tables.half_width(difference)) if len(difference) else "–"
         name = f"{labels.controller(*second)} ({_value(values[second])})"
         texts.append(labels.t("readme.ahead", second=name, difference=told, **numbers))
-    terms = tables.relative(rows)
-    shares = [
-        f"{labels.kpi(term).lower()} {labels.percent(comparison.by_seed(terms, own, term).mean() - 1, 1, sign=True)}"
-        for term in tables.TERMS
-    ]
+
+    def shares(base: comparison.Pair) -> str:
+        changes = [
+            (term, comparison.by_seed(rows, own, term).mean() / comparison.by_seed(rows, base, term).mean() - 1)
+            for term in tables.TERMS
+        ]
+        return "; ".join(f"{labels.kpi(term).lower()} {labels.percent(by, 1, sign=True)}" for term, by in changes)
+
     met = comparison.by_seed(rows, own, "ev_departures_met").min()
-    texts.append(labels.t("readme.terms", terms="; ".join(shares), met=labels.percent(met, 1)))
+    texts.append(labels.t("readme.terms", terms=shares((tables.BAU, "default")), met=labels.percent(met, 1)))
+    cars = [_car_energy(profile, pair) for pair in (own, (tables.BAU, "default"))]
+    if comparison.HABITS in values and None not in cars:
+        texts.append(labels.t("readme.beyond", own=cars[0], usual=cars[1], terms=shares(comparison.HABITS)))
     if len(values[own]) < seeds or own != comparison.OURS:
         texts.append(labels.t("readme.so_far", headline=labels.controller(*comparison.OURS), **numbers))
     absent = comparison.missing(rows)
     if absent:
         texts.append(labels.t("readme.absent", names=labels.listing([labels.controller(name) for name in absent])))
     return " ".join(texts)
+
+
+def _car_energy(profile: str, pair: comparison.Pair) -> str | None:
+    """What cars took less what they gave back, MWh in the year of seed 0; None without its flows."""
+    if not (paths.run(profile, WHERE["edition"], *pair, 0) / "flows.csv.gz").is_file():
+        return None
+    flows = evaluation.read_flows(profile, WHERE["edition"], *pair)
+    return labels.number(tables.car_energy(flows) / 1000, 1)
 
 
 def _picture(profile: str) -> str:
@@ -166,6 +181,10 @@ def speed(profile: str) -> str:
         ours, peer = forms["broadcast", "onnx"], forms["broadcast", "eager"]
         lines.append((labels.t("speed.decision"), _time(ours), f"torch: {_time(peer)}", peer / ours))
         about += [_where("make latency", latency), labels.t("speed.service", **_numbers(latency["service"]))]
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in paths.results(profile).glob("runs/**/run.json")]
+    if records:
+        hours = sum(spent["cpu_s"] for record in records for spent in record["stages"].values()) / 3600
+        about.append(labels.t("speed.hours", runs=len(records), hours=labels.number(hours, 1)))
     if not lines:
         return labels.t("readme.nothing", command="make benchmark")
     head = [labels.t(f"speed.{name}") for name in ("what", "here", "beside", "ratio")]

@@ -8,7 +8,6 @@ engine). A table never mixes editions, splits or engines: ``select`` refuses to.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -531,6 +530,11 @@ def district(run: Trajectory, service: Service) -> pd.DataFrame:
     )
 
 
+def car_energy(flows: pd.DataFrame) -> float:
+    """What the chargers drew less what the cars gave back, kWh; ``flows`` as of `evaluation.read_flows`."""
+    return float(flows.filter(regex="^charger/").to_numpy().sum())
+
+
 def homes(community: Community) -> pd.DataFrame:
     """The homes of a community: battery (kWh), chargers, appliances, numbers of observations and actions."""
     chargers = np.bincount(_array(community.charger_home).astype(int), minlength=community.homes)
@@ -555,12 +559,18 @@ def settings(profile: str, values: Mapping[str, object]) -> pd.DataFrame:
         values: the settings in force, by their keys.
 
     Returns:
-        Columns parameter, value (text), meaning (English, as in the file; empty where it has no comment).
+        Columns parameter, value (text), meaning (English, as in the file: the comment behind the key where it comes
+        first, or else the one above it; empty without).
 
     Raises:
         FileNotFoundError: no such profile.
     """
-    text = (paths.configs() / f"{profile}.yaml").read_text(encoding="utf-8")
-    comments = dict(re.findall(r"^\s*(\w+):[^#\n]*?\s+#\s*(.+?)\s*$", text, flags=re.MULTILINE))
+    comments: dict[str, str] = {}
+    above = ""
+    for line in (paths.configs() / f"{profile}.yaml").read_text(encoding="utf-8").splitlines():
+        code, _, comment = (part.strip() for part in line.partition("#"))
+        if code and (comment or above):
+            comments.setdefault(code.partition(":")[0], comment or above)
+        above = f"{above} {comment}".strip() if comment and not code else ""
     lines = [(name, str(value), comments.get(name, "")) for name, value in values.items()]
     return pd.DataFrame(lines, columns=["parameter", "value", "meaning"])

@@ -45,8 +45,9 @@ TEXT: dict[str, tuple[str, str]] = {
         "MARLISA's saving lies within 15-25%, and MADDPG saves at least 10 points more.",
     ),
     "claim.2.test": (
-        "Mismos datos y presupuesto, diferencia pareada por semillas.",
-        "Same data, same budget, paired difference by seed.",
+        "Mismos datos y tiempo de entrenamiento; el ajuste tuvo menos presupuesto (protocolo). Diferencia pareada por "
+        "semillas.",
+        "Same data and training time; its tuning had a smaller budget (protocol). Paired difference by seed.",
     ),
     "claim.3.said": (
         "MARLISA es de un solo agente (Denysiuk et al. 2023, «Intelligent Shared Autonomy»).",
@@ -121,12 +122,12 @@ TEXT: dict[str, tuple[str, str]] = {
         "Two actions in the same hour; ablation paired by seed.",
     ),
     "claim.10.said": (
-        "MADDPG cooperativo se entrenó 50 episodios.",
-        "Cooperative MADDPG was trained for 50 episodes.",
+        "Entrenar MADDPG cooperativo (50 episodios) lo mejora.",
+        "Training Cooperative MADDPG (for 50 episodes) improves it.",
     ),
     "claim.10.hypothesis": (
-        "Entrenar mejora la política: el compuesto de validación baja.",
-        "Training improves the policy: the validation composite falls.",
+        "El compuesto de validación baja con el entrenamiento (aquí no hay episodios, sino actualizaciones).",
+        "The validation composite falls with training (there are no episodes here, but updates).",
     ),
     "claim.10.test": (
         "De la primera a la última validación, por semillas; una prueba exige que cada actor se mueva.",
@@ -172,19 +173,25 @@ TEXT: dict[str, tuple[str, str]] = {
         "A home takes no more time among a thousand; with unseen homes and bad meters it stays below BAU and serves.",
     ),
     "claim.15.test": (
-        "Ablaciones por semillas. Precios desplazados no se contrastan.",
-        "Ablations by seed. Shifted prices are not tested.",
+        "Ablaciones por semillas. No se contrastan precios desplazados ni viviendas que se dan de baja.",
+        "Ablations by seed. Shifted prices and homes that drop out are not tested.",
     ),
     "found.absent": ("Aún no hay filas de {what}.", "No rows of {what} yet."),
     "found.percent": ("{value}{space}%", "{value}%"),
     "found.against": ("Menos que {base}: {parts}.", "Less than {base}: {parts}."),
+    "found.not_taken": (
+        "Parte es carga que los coches no toman, pues salen con lo que piden y no llenos: {own}{space}MWh netos al año "
+        "(semilla 0), y {usual} con la práctica habitual.",
+        "Part of it is charge that cars do not take, for they leave with what they ask, not full: {own}{space}MWh net "
+        "a year (seed 0), and {usual} under business as usual.",
+    ),
     "found.seeds": ("{there} de {wanted} semillas", "{there} of {wanted} seeds"),
     "found.savings": ("{ours}, {seeds}. {texts}", "{ours}, {seeds}. {texts}"),
     "found.marlisa": (
-        "MARLISA importa un {own} menos que {base}; MADDPG, {points} más de ahorro; compuesto {composite} ({seeds} "
-        "semillas en común).",
-        "MARLISA imports {own} less than {base}; MADDPG saves {points} more; composite {composite} ({seeds} seeds in "
-        "common).",
+        "MARLISA importa un {own} menos que {base}; el ahorro de MADDPG, {points} puntos frente al suyo; compuesto "
+        "{composite} ({seeds} semillas en común).",
+        "MARLISA imports {own} less than {base}; MADDPG's saving, {points} points against it; composite {composite} "
+        "({seeds} seeds in common).",
     ),
     "found.citation": (
         "Es multiagente: un agente por edificio, que se coordinan. {here} (aquí, {homes} viviendas).",
@@ -272,6 +279,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.peak_hour": ("Hora del pico (h)", "Peak hour (h)"),
     "table.hour_shift": ("Desplazamiento (h)", "Shift (h)"),
     "table.load_factor": ("Factor de carga", "Load factor"),
+    "table.car_energy": ("Energía neta a los coches (kWh)", "Net energy into cars (kWh)"),
     "table.clean_charging": ("Carga limpia", "Clean charging"),
     "table.charging_carbon": ("Carbono de la carga (kg/kWh)", "Carbon of charging (kg/kWh)"),
     "table.co2_avoided": ("CO₂ evitado (kg)", "CO₂ avoided (kg)"),
@@ -279,17 +287,23 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.impact": (
         "Lo que {ours} ahorra en un año ({seeds} semillas, {engine}, edición {edition}): en el año entero, semanas de "
         "entrenamiento incluidas, y lo ahorrado en las de prueba a escala de un año; no puede ahorrarse más que todo "
-        "lo de la referencia.",
+        "lo de la referencia. Frente a los hábitos sin aprender, lo que aporta el aprendizaje: tampoco ellos llenan "
+        "los coches más de lo que piden.",
         "What {ours} saves in a year ({seeds} seeds, {engine}, {edition} edition): in the whole year, training weeks "
-        "included, and what is saved on test weeks scaled to a year; no more can be saved than all of the reference's.",
+        "included, and what is saved on test weeks scaled to a year; no more can be saved than all of the reference's. "
+        "Against the untrained habits, what learning brings: they too leave cars no fuller than they ask.",
     ),
     "caption.indicators": (
-        "Indicadores de la tesis, {split}, {engine}, edición {edition}. Carga limpia: parte de la energía de los "
-        "coches en horas con carbono no superior a su mediana; satisfacción: SOC al salir sobre el requerido, a lo "
-        "sumo 1; ambas y el carbono de la carga, semilla 0. El confort térmico no puede medirse con estos datos.",
-        "The thesis' indicators, {split}, {engine}, {edition} edition. Clean charging: share of the cars' energy in "
-        "hours whose carbon is at most its median; satisfaction: SOC at departure over the required one, at most 1; "
-        "both and the carbon of charging, seed 0. Thermal comfort cannot be measured on these data.",
+        "Indicadores de la tesis, {split}, {engine}, edición {edition}. Pico: media de los diarios; reducción, "
+        "desplazamiento y CO₂ evitado, frente a la práctica habitual; factor de carga: mediana de los diarios. Carga "
+        "limpia: parte de la energía de los coches en horas con carbono no superior a su mediana; satisfacción: SOC "
+        "al salir sobre el requerido, a lo sumo 1; ambas, la energía a los coches y su carbono, semilla 0. El confort "
+        "térmico no puede medirse con estos datos.",
+        "The thesis' indicators, {split}, {engine}, {edition} edition. Peak: mean of the daily ones; reduction, shift "
+        "and CO₂ avoided, against business as usual; load factor: median of the daily ones. Clean charging: share of "
+        "the cars' energy in hours whose carbon is at most its median; satisfaction: SOC at departure over the "
+        "required one, at most 1; both, the energy into cars and its carbon, seed 0. Thermal comfort cannot be "
+        "measured on these data.",
     ),
     "caption.compare": (
         "{ours} menos cada controlador, sobre BAU: diferencia pareada por semillas (intervalo t del 95{space}%) y por "
@@ -327,6 +341,12 @@ TEXT: dict[str, tuple[str, str]] = {
         "Frente a la práctica habitual: {terms}; la peor semilla atiende el {met} de las salidas viables.",
         "Against business as usual: {terms}; the worst seed meets {met} of the feasible departures.",
     ),
+    "readme.beyond": (
+        "Una parte es carga que los coches no toman, pues salen con lo que piden y no llenos ({own}{space}MWh netos al "
+        "año en vez de {usual}, semilla 0). También lo hacen los hábitos sin aprender; frente a ellos: {terms}.",
+        "Part of that is charge that cars do not take, for they leave with what they ask, not full ({own}{space}MWh "
+        "net a year instead of {usual}, seed 0). The untrained habits do so too; against them: {terms}.",
+    ),
     "readme.so_far": (
         "Cifras provisionales: {there} de {seeds} semillas de {ours}; el titular será {headline} con todas.",
         "Provisional figures: {there} of {seeds} seeds of {ours}; the headline will be {headline} with all of them.",
@@ -335,16 +355,21 @@ TEXT: dict[str, tuple[str, str]] = {
     "readme.notes": (
         "Semanas de prueba, CityLearn, edición oficial; todo sobre la práctica habitual (menos es mejor), media ± "
         "intervalo t del 95{space}% entre semillas; salidas atendidas, de la peor semilla. † no da el servicio exigido "
-        "(≥ {gate} y todos los ciclos). ‡ conoce el futuro: cota, no competidor. El MPC manda en todas las viviendas "
+        "(≥ {gate} y todos los ciclos). ‡ conoce el futuro: cota, no competidor; la del óptimo es de un programa "
+        "lineal, sin simular. El MPC manda en todas las viviendas "
         "desde un ordenador central. Cada vivienda del MADDPG decide sola: «local» no oye nada; «difusión», dos sumas "
         "del distrito; «anuncio», siete, y las baterías responden a la de lo que coches y aparatos van a tomar. "
-        "«MADDPG» a secas es el publicado, sin modelo; todos los que aprenden parten de «Hábitos, sin aprender».",
+        "«MADDPG» a secas es su forma publicada (memoria y críticos, sin modelo), con los mismos hábitos y la misma "
+        "guarda; todos los que aprenden parten de «Hábitos, sin aprender» y leen, como da CityLearn, precio y tiempo "
+        "exactos de 6, 12 y 24{space}h después.",
         "Test weeks, CityLearn, official edition; all over business as usual (lower is better), mean ± 95% t interval "
         "over seeds; departures met, of the worst seed. † fails the service gate (≥ {gate} and every cycle). ‡ knows "
-        "the future: a bound, no competitor. MPC commands all homes from one central computer. Each home of MADDPG "
+        "the future: a bound, no competitor; the optimum's is a linear programme's, not simulated. MPC commands all "
+        "homes from one central computer. Each home of MADDPG "
         "decides by itself: the local one hears nothing, broadcast two sums of the district, announced seven, and its "
-        "batteries answer the one of what cars and appliances are about to take. MADDPG alone is the published one, "
-        "without a model; every learner starts from the untrained habits.",
+        "batteries answer the one of what cars and appliances are about to take. MADDPG alone is its published form "
+        "(replay and critics, no model) with the same habits and guard; every learner starts from the untrained habits "
+        "and reads, as CityLearn gives them, the exact price and weather 6, 12 and 24{space}h ahead.",
     ),
     "speed.what": ("Qué", "What"),
     "speed.here": ("Aquí", "Here"),
@@ -364,6 +389,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "speed.training": ("Entrenamiento de MADDPG cooperativo", "Training of Cooperative MADDPG"),
     "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
     "speed.decision": ("Decisión de las 17 viviendas (ONNX)", "Decision for all 17 homes (ONNX)"),
+    "speed.hours": (
+        "`make thesis`: {runs} ejecuciones, {hours} horas de CPU en total.",
+        "`make thesis`: {runs} runs, {hours} CPU hours in all.",
+    ),
     "speed.where": ("`{command}`: {cpu}, {cores} núcleos.", "`{command}`: {cpu}, {cores} cores."),
     "speed.service": (
         "El servicio, a 500 peticiones por segundo: mediana {request_p50_ms_at_500}{space}ms, percentil 99 "
