@@ -117,6 +117,15 @@ ablations.publish("horizon", kpis, profile, seeds, weeks, **where)
 ablations.publish("learning", kpis, profile, seeds, weeks, **where)
 
 # %% [markdown]
+# What the paper does not have, taken away one at a time: days put together anew, the share of the gradient that passes
+# the guard, orthogonal steps, and learning rates that fall; and the habits that actors depart from (with broadcast:
+# announcing needs them).
+
+# %%
+ablations.publish("training", kpis, profile, seeds, weeks, **where)
+ablations.publish("start", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
 # The same for MADDPG as published ($K = 0$), to give it its own best form: Ornstein-Uhlenbeck noise instead of
 # Gaussian, and a critic for each agent.
 

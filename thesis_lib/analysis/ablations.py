@@ -41,6 +41,8 @@ FAMILIES = {
         Family("latency", "broadcast", ("broadcast_late",)),
         Family("horizon", "headline", ("horizon_0", "horizon_1", "horizon_6", "horizon_24", "no_tail")),
         Family("learning", "headline", ("individual_reward", "critics_per_agent")),
+        Family("training", "headline", ("no_augment", "no_leak", "adam", "constant_rates")),
+        Family("start", "broadcast", ("no_habits",)),
         Family("maddpg", "horizon_0", ("horizon_0_ou", "horizon_0_critics")),
         Family(
             "weights",
