@@ -15,6 +15,7 @@ from thesis_lib.analysis import evaluation, labels, tables
 from thesis_lib.community import dataset
 from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
+from thesis_lib.config import load_config
 from thesis_lib.controllers import rules
 
 VALUES = {"business_as_usual": [1.0], "random": [0.6], "cooperative_maddpg": [0.74, 0.76, 0.81]}
@@ -127,6 +128,11 @@ def test_settings_carry_the_comments_of_the_profile(monkeypatch: pytest.MonkeyPa
     table = tables.settings("thesis", {"rollout_horizon": 48, "weights": {}}).set_index("parameter")
     assert table.loc["rollout_horizon", "meaning"].startswith("K: hours rolled")
     assert table.loc["weights", "meaning"].startswith("Of the reward's terms")
+    # Every setting has a meaning in both languages.
+    table = tables.settings("thesis", load_config("thesis").train)
+    assert (table["meaning"] != "").all()
+    with labels.using("es"):
+        assert not set(tables.printed(table)["Significado"]) & set(table["meaning"])
 
 
 SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"

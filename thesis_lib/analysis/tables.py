@@ -21,6 +21,7 @@ from IPython.display import Markdown, display
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels
 from thesis_lib.analysis.statistics import half_width
+from thesis_lib.analysis.words import SETTINGS_ES
 from thesis_lib.community.kpis import UNITS, WEIGHTS, Service, Trajectory
 from thesis_lib.community.kpis import departures as departures_of
 from thesis_lib.community.model import Community
@@ -299,6 +300,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.unit(name) for name in values]
         elif column in ("kpi", "split", "group"):
             cells = [labels.t(f"{column}.{name}") for name in values]
+        elif column == "meaning" and labels.language() == "es":
+            cells = [SETTINGS_ES.get(name, text) for name, text in zip(frame["parameter"], values, strict=True)]
         elif column == "gate":
             cells = [labels.t("gate.pass" if passes else "gate.fail") for passes in values]
             if SERVICE[0] in frame:  # a bound is no trajectory: it serves nobody, well or badly
