@@ -44,6 +44,20 @@ def test_forecasts_are_the_means_of_what_comes_and_the_view_is_every_homes(world
     assert len(names[0]) == seen.shape[2] and len(set(map(len, names))) == 1
 
 
+def test_one_kind_of_forecast_is_told_alone() -> None:
+    settings = TrainConfig(**(load_config("test").train | {"augment": False}))
+    args = (model("offline", torch.float32), BusinessAsUsual())
+    told = {}
+    for name in ("forecasts", "district_ahead"):
+        world = gap.PrivilegedWorld(*args, gap.VARIANTS[name], settings)
+        state, window = world.draw(2, 3, torch.Generator().manual_seed(0))
+        seen, names = world.observe(state, window[0]), world.observation_names[5]
+        told[name] = {kind: seen[:, 5, at] for at, kind in enumerate(names) if "_ahead_" in kind}
+    assert list(told["district_ahead"]) == [f"direct_district_ahead_{first}" for first, _ in gap.AHEAD]
+    for kind, values in told["district_ahead"].items():
+        assert torch.equal(values, told["forecasts"][kind])
+
+
 _TOLD = ("net_ahead", "direct_district_ahead", "electricity_pricing_ahead")
 
 

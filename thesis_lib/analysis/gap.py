@@ -3,8 +3,9 @@
     python -m thesis_lib.analysis.gap --help
 
 Each variant lifts one restriction: generalisation (it trains on the weeks it is judged on), information (exact
-forecasts of the next day), decentralised execution (every home sees every home), the networks' size, the budget; the
-last one lifts all. None of them is a controller that could be used, and none is reported as a result.
+forecasts of the next day, all and one kind at a time), decentralised execution (every home sees every home), the
+networks' size, the budget; the last one lifts all. None of them is a controller that could be used, and none is
+reported as a result.
 
 ``results/<profile>/gap.csv``: variant, seed, split, composite (over business as usual, whole weeks of the split, begun
 anew, in the fast model), departures_met, training_seconds. A run that is there is not made again.
@@ -41,6 +42,9 @@ from thesis_lib.provenance import recipe, write_csv_atomic
 
 FILE = "gap.csv"
 COLUMNS = ["variant", "seed", "split", "composite", "departures_met", "training_seconds", "recipe"]
+# What can be forecast, by its name as an observation: a home's own load - PV, the district's, the price, the carbon
+# intensity. What begins like an observation that all homes share is read once by the critic.
+FORECASTS = ("net_ahead", "direct_district_ahead", "electricity_pricing_ahead", "carbon_ahead")
 # Hours ahead, first and one past the last, over which the exact forecasts are averaged.
 AHEAD = ((1, 2), (2, 3), (3, 4), (4, 7), (7, 10), (10, 13), (13, 19), (19, 25))
 DAY = AHEAD[-1][1] - 1
@@ -51,7 +55,7 @@ class Privilege(NamedTuple):
     """What a variant is given that the learner has not."""
 
     train_split: str = "train"  # whose weeks it trains on
-    forecasts: bool = False  # exact forecasts of the next 24 hours
+    forecasts: tuple[str, ...] = ()  # of FORECASTS, exact ones of the next 24 hours
     central: bool = False  # every home sees every home
     settings: dict[str, Any] = {}  # of the learner, in place of the profile's
     longer: int = 1  # times the updates
@@ -60,11 +64,14 @@ class Privilege(NamedTuple):
 VARIANTS = {
     "headline": Privilege(),
     "test_weeks": Privilege(train_split="test"),
-    "forecasts": Privilege(forecasts=True),
+    "forecasts": Privilege(forecasts=FORECASTS),
+    "own_ahead": Privilege(forecasts=FORECASTS[:1]),
+    "district_ahead": Privilege(forecasts=FORECASTS[1:2]),
+    "price_ahead": Privilege(forecasts=FORECASTS[2:]),
     "central": Privilege(central=True),
     "wide": Privilege(settings=WIDE),
-    "longer": Privilege(longer=4),
-    "everything": Privilege("test", True, True, WIDE, 4),
+    "longer": Privilege(longer=2),
+    "everything": Privilege("test", FORECASTS, True, WIDE, 2),
 }
 
 
@@ -100,9 +107,7 @@ class PrivilegedWorld(CommunityWorld):
             self.train_blocks = self._blocks(privilege.train_split)
         told: list[list[str]] = [[] for _ in names]
         if privilege.forecasts:
-            # What begins like an observation that all homes share is read once by the critic.
-            kinds = ("net_ahead", "direct_district_ahead", "electricity_pricing_ahead", "carbon_ahead")
-            told = [row + [f"{kind}_{first}" for kind in kinds for first, _ in AHEAD] for row in told]
+            told = [row + [f"{kind}_{first}" for kind in privilege.forecasts for first, _ in AHEAD] for row in told]
         if privilege.central:
             told = [row + [f"direct_view_{home}_{column}" for home, column in self.view] for row in told]
         if told[0]:
@@ -121,12 +126,13 @@ class PrivilegedWorld(CommunityWorld):
         return state, [Hour(rows, told) for rows, told in zip(window[: hours + 1], ahead, strict=False)]
 
     def _ahead(self, window: Sequence[Rows]) -> list[Tensor]:
-        """The forecasts (B, H, 4 * len(AHEAD)) of each hour that has a day after it in the window."""
+        """The forecasts (B, H, kinds * len(AHEAD)) of each hour that has a day after it in the window."""
         c = self.community
         own = torch.stack([rows.load - rows.pv for rows in window])  # (T, B, H)
         shared = [torch.stack([of(rows)[..., :1] for rows in window]) for of in (c.price, c.carbon)]
         series = [own, own.sum(-1, keepdim=True).expand_as(own), *(values.expand_as(own) for values in shared)]
-        sums = torch.stack(series, -1).cumsum(0)  # (T, B, H, 4)
+        wanted = [values for kind, values in zip(FORECASTS, series, strict=True) if kind in self.privilege.forecasts]
+        sums = torch.stack(wanted, -1).cumsum(0)  # (T, B, H, kinds)
         told = []
         for now in range(len(window) - DAY):
             means = [(sums[now + stop - 1] - sums[now + first - 1]) / (stop - first) for first, stop in AHEAD]
