@@ -21,7 +21,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "verdict.confirmed": ("confirmada", "confirmed"),
     "verdict.refuted": ("refutada", "refuted"),
-    "verdict.undecided": ("indecisa", "undecided"),
+    "verdict.undecided": ("no concluyente", "undecided"),
     "verdict.not_testable": ("no contrastable aquí", "not testable here"),
     "verdict.not_measured": ("sin medir aún", "not yet measured"),
     "claim.1.said": (
@@ -175,7 +175,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Ablaciones por semillas. Precios desplazados no se contrastan.",
         "Ablations by seed. Shifted prices are not tested.",
     ),
-    "found.absent": ("Aún no hay filas de {what}.", "No rows of {what} yet."),
+    "found.absent": ("Aún sin filas: {what}.", "No rows yet: {what}."),
     "found.percent": ("{value}{space}%", "{value}%"),
     "found.against": ("Menos que {base}: {parts}.", "Less than {base}: {parts}."),
     "found.seeds": ("{there} de {wanted} semillas", "{there} of {wanted} seeds"),
@@ -187,7 +187,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "common).",
     ),
     "found.citation": (
-        "Es multiagente: un agente por edificio, que se coordinan. {here} (aquí, {homes} viviendas).",
+        "Es multiagente: un agente por edificio, y se coordinan entre sí. {here} (aquí, {homes} viviendas).",
         "It is multi-agent: one agent per building, and they coordinate. {here} (here, {homes} homes).",
     ),
     "found.marlisa_here": ("Se ejecuta así en esta comparación", "It runs so in this comparison"),
@@ -206,9 +206,9 @@ TEXT: dict[str, tuple[str, str]] = {
         "Without V2G, composite {gain}; battery cycles {cycles_with} with and {cycles_without} without; cars give back "
         "{back}{space}kWh (seed 0). {service}",
     ),
-    "found.both_serve": ("Ambas sirven.", "Both serve."),
+    "found.both_serve": ("Ambas cumplen el servicio.", "Both serve."),
     "found.not_both_serve": (
-        "No ambas cumplen el servicio: no se comparan.",
+        "No cumplen ambas el servicio: no se comparan.",
         "Not both pass the service gate: no comparison.",
     ),
     "found.battery": (
@@ -260,8 +260,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "found.composite": ("{variant}: compuesto {value}", "{variant}: composite {value}"),
     "found.robust": (
-        "{parts} (compuesto sobre BAU: menos de 1 gana; † no sirve).",
-        "{parts} (composite over BAU: below 1 is better; † does not serve).",
+        "{parts} (compuesto sobre BAU: menos de 1 gana; † no cumple el servicio).",
+        "{parts} (composite over BAU: below 1 is better; † fails the service gate).",
     ),
     # impact and indicators
     "table.base": ("Frente a", "Against"),
@@ -293,11 +293,11 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.compare": (
         "{ours} menos cada controlador, sobre BAU: diferencia pareada por semillas (intervalo t del 95{space}%) y por "
-        "semanas de prueba, p de Holm en la tabla, probabilidad de mejora; valor e IQM son del otro "
-        "({split}, {engine}, edición {edition}).",
+        "semanas de prueba, p de Holm en la tabla, probabilidad de mejora; valor (intervalo t) e IQM (intervalo "
+        "bootstrap) son los del controlador de la fila ({split}, {engine}, edición {edition}).",
         "{ours} minus each controller, over BAU: difference paired by seed (95% t interval) and by test week, Holm's p "
-        "within the table, probability of improvement; value and IQM are the other's ({split}, {engine}, {edition} "
-        "edition).",
+        "within the table, probability of improvement; value (t interval) and IQM (bootstrap interval) are those of "
+        "the row's own controller ({split}, {engine}, {edition} edition).",
     ),
     # the figures of the READMEs
     "readme.nothing": (
