@@ -125,27 +125,21 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
 
 
 def bare(fig: plt.Figure) -> list[str]:
-    """The axes that print numbers and state no unit: neither on their label nor on that of their row or column.
+    """The axes that print numbers without a unit; panels of a row may share the label of its y axes.
 
     Axes whose ticks are words (names of controllers, KPIs, splits, months) have no unit to state.
     """
     fig.canvas.draw()
     found = []
     for ax in fig.axes:
-        for which, edge in ((ax.xaxis, "x0"), (ax.yaxis, "y0")):
-            ticks = [tick.get_text() for tick in which.get_ticklabels() if tick.get_visible() and tick.get_text()]
-            if not any(re.fullmatch(r"[−+]?[\d.,\u202f]+|\$.*\$", tick) for tick in ticks):
-                continue
-            name = "xaxis" if edge == "x0" else "yaxis"
-            shared = [
-                other
-                for other in fig.axes
-                if getattr(other.get_position(), edge) == pytest.approx(getattr(ax.get_position(), edge), abs=1e-3)
-            ]
-            texts = [which.get_label_text(), fig.get_supylabel() if edge == "y0" else fig.get_supxlabel()]
-            texts += [getattr(other, name).get_label_text() for other in shared] if not which.get_label_text() else []
-            if not any(re.search(r"\(.+\)", text.replace("\n", " ")) for text in texts):
-                found.append(f"{name} with {', '.join(ticks)}")
+        row = [other for other in fig.axes if abs(other.get_position().y0 - ax.get_position().y0) < 1e-3]
+        told_x = [ax.get_xlabel()]
+        told_y = [ax.get_ylabel() or " ".join(other.get_ylabel() for other in row), fig.get_supylabel()]
+        for axis, told in ((ax.xaxis, told_x), (ax.yaxis, told_y)):
+            ticks = [tick.get_text() for tick in axis.get_ticklabels() if axis.get_visible() and tick.get_visible()]
+            numbers = any(re.fullmatch(r"[−+]?[\d.,\u202f]+|\$.*\$", tick) for tick in ticks)
+            if numbers and not re.search(r"\(.+\)", " ".join(told).replace("\n", " ")):
+                found.append(", ".join(ticks))
     return found
 
 

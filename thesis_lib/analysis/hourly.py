@@ -579,7 +579,7 @@ def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Faili
         )
     return labels.t(
         "caption.home_heatmap",
-        kpi=labels.kpi(kpi).lower(),
+        kpi=labels.kpi(kpi),
         seed=homes["seed"].min(),
         spread=labels.listing(texts),
         failing=labels.t("caption.dagger", variants=labels.listing([labels.controller(*pair) for pair in failing]))

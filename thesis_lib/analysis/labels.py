@@ -340,8 +340,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
     "caption.home_heatmap": (
-        "Cambio de cada vivienda frente a BAU, {kpi} (semilla {seed}); a rayas, las que suben. {spread}.{failing}",
-        "Change of each home against BAU, {kpi} (seed {seed}); hatched where it rises. {spread}.{failing}",
+        "{kpi} de cada vivienda, cambio frente a BAU (semilla {seed}); a rayas, donde sube. {spread}.{failing}",
+        "{kpi} of each home, change against BAU (seed {seed}); hatched where it rises. {spread}.{failing}",
     ),
     "caption.home_spread": (
         "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home})",
