@@ -211,8 +211,8 @@ serving = log[log["passes"] == 1]
 fall = last["composite"] - first["composite"]
 display(
     Markdown(
-        f"In {last['seconds'] / 60:.1f} minutes and {int(last['update']):,} updates the validation composite went from "
-        f"{first['composite']:.3f} to {last['composite']:.3f} ({fall:+.3f}). "
+        f"In {last['seconds'] / 60:.1f} minutes by the wall clock and {int(last['update']):,} updates the validation "
+        f"composite went from {first['composite']:.3f} to {last['composite']:.3f} ({fall:+.3f}). "
         + (
             f"{len(serving)} of {len(log)} validations passed the service gate; the best of them has "
             f"{serving['composite'].min():.3f}, and `best.pt` is that one."

@@ -81,8 +81,8 @@ display(Markdown(" ".join(told)))
 # %% [markdown]
 # ## How they learn
 #
-# Composite on the validation weeks against time and updates. The budget is the same for every learner; a curve that
-# still falls at its end says that this budget, not the method, was the limit.
+# Composite on the validation weeks against the wall clock and updates. The budget, in CPU minutes, is the same for
+# every learner; a curve that still falls at its end says that this budget, not the method, was the limit.
 
 # %%
 logs = []
