@@ -74,6 +74,7 @@ def test_differences_are_ours_minus_theirs_and_paired(kpis: pd.DataFrame, weeks:
     assert marlisa["difference_weeks"] == pytest.approx(-0.15, abs=0.002) and marlisa["p_weeks"] < 1e-6
     assert table["p_holm"].to_numpy() == pytest.approx(statistics.holm(table["p"]))
     assert not table.loc["random", "gate"] and table.loc["rule", "gate"]
+    assert list(table["gate"]) == sorted(table["gate"], reverse=True)  # the printed rule sets apart those that fail
 
 
 def test_a_controller_without_seeds_is_compared_with_every_seed_of_ours(kpis: pd.DataFrame) -> None:
@@ -138,9 +139,44 @@ def test_the_figure_shows_every_seed_and_week(kpis: pd.DataFrame, weeks: pd.Data
     tight, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
     assert tight.x0 > -0.02 and tight.x1 < width + 0.02 and tight.y0 > -0.02 and tight.y1 < height + 0.02
     text = figures.caption("paired_differences", *arguments, ours=OURS, **WHERE)
-    assert ("−0,150" if language == "es" else "−0.150") in text and "†" in text and "nan" not in text
+    assert ("−0,299" if language == "es" else "−0.299") in text and "†" in text and "nan" not in text
+    assert (
+        labels.controller("independent_td3") in text and "MARLISA" not in text
+    )  # the best rival; neither best nor worst
+    told = table.assign(p_weeks=np.where(table["controller"] == "marlisa", 0.7, table["p_weeks"]))
+    doubtful = figures.caption("paired_differences", by_seed, by_week, told, ours=OURS, **WHERE)
+    assert f"MARLISA (p {labels.number(0.7, 3)})" in doubtful  # seeds tell it apart, weeks do not
     data = figures.FIGURES["paired_differences"].data(*arguments, ours=OURS, **WHERE)
     assert len(data) == len(by_seed) + len(by_week)
+
+
+def test_a_caption_names_ours_the_best_rival_the_best_and_the_worst(kpis: pd.DataFrame) -> None:
+    values = tables.select(kpis[kpis["kpi"] == tables.COMPOSITE], **WHERE).groupby(tables.KEY)["value"].mean()
+    named = comparison.named(values, failing=[("random", "default")])
+    assert named == [("business_as_usual", "default"), ("independent_td3", "default"), OURS, ("optimum", "bound")]
+    assert comparison.named(values[[("rule", "default")]]) == [("rule", "default")]
+
+
+def test_the_headline_figure_does_not_take_a_bound_for_a_competitor(kpis: pd.DataFrame) -> None:
+    ahead = (kpis["controller"] == "independent_td3") & (kpis["kpi"] == tables.COMPOSITE)
+    better = kpis.assign(value=kpis["value"].mask(ahead, 0.65))  # the optimum, 0.58, passes the gate and is drawn
+    text = figures.caption("kpi_bars", better, **WHERE)
+    assert "do not know the future is that of Independent TD3: 0.650" in text
+    assert "That of Cooperative MADDPG (announced) is 0.701" in text and "Optimum" not in text
+
+
+def test_our_own_line_stands_above_those_we_are_compared_with(kpis: pd.DataFrame) -> None:
+    line = comparison.level(kpis, OURS, **WHERE).iloc[0]
+    assert line["iqm_low"] <= line["iqm"] <= line["iqm_high"] and line["value"] == pytest.approx((0.70 + LUCK).mean())
+    both = pd.concat(
+        [
+            comparison.level(kpis, OURS, **WHERE),
+            comparison.printed(table := comparison.compare(kpis, OURS, others(kpis), **WHERE)),
+        ],
+        ignore_index=True,
+    )
+    shown = tables.printed(both)
+    assert len(shown) == len(table) + 1 and shown.iloc[0]["Difference"] == "–"
 
 
 def test_the_bound_stands_in_the_table_without_service_rows(kpis: pd.DataFrame) -> None:
@@ -148,7 +184,7 @@ def test_the_bound_stands_in_the_table_without_service_rows(kpis: pd.DataFrame) 
     elsewhere = kpis[~bound].assign(
         engine=lambda frame: np.where(frame["controller"] == "optimum", "model", frame["engine"])
     )
-    table = tables.main(elsewhere, "none", **WHERE)
+    table = tables.main(elsewhere, **WHERE)
     line = table.set_index("controller").loc["optimum"]
     assert line["gate"] and line[tables.COMPOSITE] == pytest.approx(0.58) and np.isnan(line["ev_departures_met"])
     assert list(table["controller"])[-1] == "random"  # the only one that fails

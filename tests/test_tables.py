@@ -17,6 +17,7 @@ from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
 from thesis_lib.controllers import rules
+from thesis_lib.provenance import write_csv_atomic, write_json_atomic
 
 VALUES = {"business_as_usual": [1.0], "random": [0.6], "cooperative_maddpg": [0.74, 0.76, 0.81]}
 
@@ -112,6 +113,36 @@ def test_mixing_is_refused_in_one_line(kpis: pd.DataFrame) -> None:
         with pytest.raises(ValueError) as told:
             call()
         assert "\n" not in str(told.value)
+
+
+def test_whole_numbers_print_as_such() -> None:
+    frame = pd.DataFrame({"controller": ["rule", "random"], "peak_hour": [5.0, 13.0], "cost_vs_bau": [1.0, 0.9]})
+    assert list(tables.printed(frame)[tables.heading("peak_hour")]) == ["5", "13"]
+    assert list(tables.printed(frame)[tables.heading("cost_vs_bau")]) == ["1.000", "0.900"]
+
+
+def test_a_long_table_runs_over_pages_and_a_wide_one_shrinks() -> None:
+    long = tables._tex(pd.DataFrame({"parameter": ["x" * 70] * 41, "value": 1}), "Words", "tab:long")
+    assert r"\begin{longtable}" in long and r"p{0.66\textwidth}" in long and "resizebox" not in long
+    wide = tables._tex(pd.DataFrame({"parameter": ["x"], "value": 1}), "Words", "tab:wide")
+    assert r"\resizebox" in wide and r"\begin{table}" in wide
+
+
+def test_a_plan_pays_for_each_decision_and_a_policy_for_its_training() -> None:
+    stages = {"training": {"cpu_s": 120.0}, "evaluation_citylearn": {"cpu_s": 60.0}}
+    for controller, record in (
+        ("mpc_forecast", {"decision_seconds": {"citylearn": {"p50": 0.03, "p95": 0.07}}}),
+        ("cooperative_maddpg", {"stages": stages}),
+        ("rule", {}),
+    ):
+        file = paths.run("test", "official", controller, "default", 0) / "run.json"
+        write_json_atomic(file, {"controller": controller, "variant": "default", "stages": {}} | record)
+    forms = pd.DataFrame({"variant": ["default"], "form": ["onnx"], "p50_us": [177.0]})
+    write_csv_atomic(paths.tables("test") / "latency_forms.csv", forms)
+    table = tables.costs("test", "official").set_index("controller")
+    assert list(table.index) == ["cooperative_maddpg", "mpc_forecast"]  # nothing is known of the rule
+    assert table.loc["mpc_forecast", ["decision_us", "decision_slow_us"]].tolist() == pytest.approx([30000, 70000])
+    assert table.loc["cooperative_maddpg", ["training_minutes", "decision_us"]].tolist() == [2, 177]
 
 
 def test_latex_escapes_what_it_must() -> None:

@@ -43,6 +43,11 @@ series = exploration.read(data)
 stays, cycles = sessions.read_sessions(data.schema), sessions.read_cycles(data.schema)
 
 
+def about(key):
+    """A caption that names the edition, in the language in use."""
+    return labels.t(key, edition=labels.t(f"edition.{data.edition}"))
+
+
 def show(draw, name, drawn):
     """Save a figure in both languages with its caption and its numbers, and show it."""
     page.publish(draw, lambda: exploration.captions(data.edition, homes, series, stays)[name], name, profile, drawn)
@@ -57,7 +62,7 @@ print(f"{data.edition} edition, {len(data.checksums)} files, checksums verified"
 
 # %%
 homes = exploration.homes(data, series)
-tables.save(homes, "data_homes", profile, lambda: labels.t("data.caption_homes", edition=data.edition))
+tables.save(homes, "data_homes", profile, lambda: about("data.caption_homes"))
 show(lambda: exploration.resources(homes), "data_resources", homes)
 homes.round(2)
 
@@ -177,7 +182,7 @@ counts = pd.DataFrame(
         "sessions": [int((split_of_departure == name).sum()) for name in splits.SPLITS],
     }
 )
-tables.save(counts, "data_splits", profile, lambda: labels.t("data.caption_splits", edition=data.edition))
+tables.save(counts, "data_splits", profile, lambda: about("data.caption_splits"))
 counts
 
 # %% [markdown]
@@ -255,7 +260,7 @@ if published is not None:
     assert all(kept[key] == value for key, value in fitted.items()), "sessions.json is not what the fit gives"
     print("sessions.json agrees with the fit")
     table = exploration.agreement_table(published, generated)
-    tables.save(table, "data_fit", profile, labels.t("data.caption_fit"))
+    tables.save(table, "data_fit", profile, lambda: labels.t("data.caption_fit"))
     page.publish(
         lambda: exploration.agreement(published, generated),
         lambda: exploration.agreement_caption(published, generated),

@@ -78,7 +78,12 @@ if hours:
 # %%
 overrides = {key: value for key, value in {"updates": updates, "minutes": minutes}.items() if value}
 train_config = TrainConfig(**(config.train_for(variant) | overrides))
-tables.publish(tables.settings(profile, train_config.model_dump()), f"settings_{variant}", keep)
+tables.publish(
+    tables.settings(profile, train_config.model_dump()),
+    f"settings_{variant}",
+    keep,
+    lambda: labels.t("caption.settings", variant=labels.controller(controller, variant), profile=profile),
+)
 
 # %%
 horizon = train_config.rollout_horizon
@@ -104,7 +109,9 @@ env.reset()
 service = Service.from_citylearn(env)
 community = Community.from_citylearn(env)
 homes = tables.homes(community)
-tables.publish(homes, "community", keep)
+tables.publish(
+    homes, "community", keep, lambda: labels.t("caption.community", edition=labels.t(f"edition.{data.edition}"))
+)
 display(
     Markdown(
         f"The {data.edition} edition has **{community.homes} homes**, {community.chargers} chargers, "
@@ -204,8 +211,8 @@ serving = log[log["passes"] == 1]
 fall = last["composite"] - first["composite"]
 display(
     Markdown(
-        f"In {last['seconds'] / 60:.1f} minutes and {int(last['update']):,} updates the validation composite went from "
-        f"{first['composite']:.3f} to {last['composite']:.3f} ({fall:+.3f}). "
+        f"In {last['seconds'] / 60:.1f} minutes by the wall clock and {int(last['update']):,} updates the validation "
+        f"composite went from {first['composite']:.3f} to {last['composite']:.3f} ({fall:+.3f}). "
         + (
             f"{len(serving)} of {len(log)} validations passed the service gate; the best of them has "
             f"{serving['composite'].min():.3f}, and `best.pt` is that one."
@@ -230,7 +237,14 @@ tables.publish(
     tables.controllers(both, split=split, engine=engine),
     f"verdict_{variant}",
     keep,
-    lambda: tables.caption("main", split=split, engine=engine, edition=data.edition),
+    lambda: tables.caption(
+        "verdict",
+        split=split,
+        engine=engine,
+        edition=data.edition,
+        controller=labels.controller(controller, variant),
+        seed=seed,
+    ),
 )
 
 # %%
@@ -278,7 +292,8 @@ if seed == 0:
     day = int(usual.loc[usual["net"].idxmax(), "row"]) // 24
     flows = evaluation.read_flows(profile, data.edition, controller, variant)
     district = tables.district(tables.replay(flows, community), service)
-    figures.publish("policy_day", district, day, profile=keep, save_as=f"policy_day_{variant}")
+    place = {"split": split, "engine": engine, "edition": data.edition}
+    figures.publish("policy_day", district, day, profile=keep, save_as=f"policy_day_{variant}", of=place)
     today = district.loc[day * 24 : day * 24 + 23]
     peak = usual[usual["row"] // 24 == day]["net"].max()
     dear = today["price"] >= today["price"].median()

@@ -104,7 +104,7 @@ kpis = kpis[kpis["edition"] == data.edition]
 split = "test" if (kpis["split"] == "test").any() else "year"
 engine = config.engines[0]
 where = {"split": split, "engine": engine, "edition": data.edition}
-main = tables.main(kpis, profile, **where)
+main = tables.main(kpis, **where)
 tables.publish(main, "main", profile, lambda: tables.caption("main", **where), "tab:main")
 tables.publish(
     tables.controllers(kpis, **where, over_bau=True),
@@ -113,6 +113,14 @@ tables.publish(
     lambda: tables.caption("relative", **where),
     "tab:relative",
 )
+
+# %% [markdown]
+# What each costs to compute: a plan is solved anew every hour, a learned policy is trained once, then only evaluated.
+
+# %%
+spent = tables.costs(profile, data.edition, engine)
+if len(spent):
+    tables.publish(spent, "costs", profile, lambda: tables.caption("costs", **where))
 
 # %%
 with labels.using("en"):
@@ -203,7 +211,7 @@ hourly = hourly[[pair in few for pair in zip(hourly["controller"], hourly["varia
 end_row = int(hourly["row"].max()) + 1
 blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
 inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
-figures.publish("mean_day", inside, context, profile=profile)
+figures.publish("mean_day", inside, context, profile=profile, of=where)
 
 # %%
 with labels.using("en"):
@@ -222,19 +230,19 @@ display(Markdown("; ".join(lines) + "."))
 # keeps the highest hundred: where a network is sized.
 
 # %%
-figures.publish("load_duration", inside, profile=profile)
+figures.publish("load_duration", inside, profile=profile, of=where)
 
 # %% [markdown]
 # How steep is the day? Each step from one hour to the next counts once; upward steps are what the ramping KPI sums.
 
 # %%
-figures.publish("ramping", inside, profile=profile)
+figures.publish("ramping", inside, profile=profile, of=where)
 
 # %% [markdown]
 # And the hard week: of all test weeks, the one in which business as usual peaks highest.
 
 # %%
-figures.publish("hard_week", inside, context, blocks, profile=profile)
+figures.publish("hard_week", inside, context, blocks, profile=profile, of=where)
 
 # %% [markdown]
 # ## Who buys when it is cheap and clean?
@@ -243,7 +251,7 @@ figures.publish("hard_week", inside, context, blocks, profile=profile)
 # tenth of the hours, ordered by price on the left and by carbon intensity on the right.
 
 # %%
-figures.publish("price_response", inside, context, profile=profile)
+figures.publish("price_response", inside, context, profile=profile, of=where)
 
 # %% [markdown]
 # ## The cars
@@ -259,7 +267,7 @@ for pair in pairs:
         runs[pair] = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
 shown = [tables.departures(run, service, *pair) for pair, run in runs.items() if pair in few]
 departures = pd.concat(shown, ignore_index=True)
-figures.publish("departure_margins", departures, profile=profile)
+figures.publish("departure_margins", departures, profile=profile, of=where | {"split": "year"})
 
 # %%
 with labels.using("en"):
@@ -278,7 +286,8 @@ display(Markdown(f"Median margin in points of charge: {'; '.join(lines)}."))
 # %%
 rows = [row for start, stop in blocks for row in range(start, stop)]
 costs = pd.concat([tables.home_costs(run, community.home_names, *pair, rows) for pair, run in runs.items()])
-figures.publish("home_heatmap", costs, "cost", profile=profile)
+failing = [pair for pair in runs if not serves.get(pair, True)]
+figures.publish("home_heatmap", costs, "cost", failing, profile=profile, of=where)
 
 # %%
 with labels.using("en"):

@@ -81,8 +81,8 @@ display(Markdown(" ".join(told)))
 # %% [markdown]
 # ## How they learn
 #
-# Composite on the validation weeks against time and updates. The budget is the same for every learner; a curve that
-# still falls at its end says that this budget, not the method, was the limit.
+# Composite on the validation weeks against the wall clock and updates. The budget, in CPU minutes, is the same for
+# every learner; a curve that still falls at its end says that this budget, not the method, was the limit.
 
 # %%
 logs = []
@@ -128,7 +128,9 @@ if ours and others:
         parts = {"split": f"weeks.{split}", "engine": f"engine.{engine}", "edition": f"edition.{data.edition}"}
         return labels.t("caption.compare", ours=labels.controller(*ours), **{k: labels.t(v) for k, v in parts.items()})
 
-    tables.publish(comparison.printed(compared), "comparison", profile, words)
+    both = pd.concat([comparison.level(kpis, ours, **where), comparison.printed(compared)], ignore_index=True)
+    both = both.sort_values("gate", ascending=False, kind="stable", ignore_index=True)
+    tables.publish(both, "comparison", profile, words)
     by_seed, by_week = comparison.differences(kpis, ours, others, weeks, **where)
     figures.publish("paired_differences", by_seed, by_week, compared, profile=profile, ours=ours, **where)
     display(Markdown("\n".join(f"- {text}" for text in comparison.sentences(compared, ours))))
@@ -168,10 +170,10 @@ hourly = hourly[[pair in shown for pair in zip(hourly["controller"], hourly["var
 end_row = int(hourly["row"].max()) + 1
 blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
 inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
-figures.publish("mean_day", inside, context, profile=profile, save_as="comparison_mean_day")
+figures.publish("mean_day", inside, context, profile=profile, save_as="comparison_mean_day", of=where)
 
 # %%
-figures.publish("hard_week", inside, context, blocks, profile=profile, save_as="comparison_hard_week")
+figures.publish("hard_week", inside, context, blocks, profile=profile, save_as="comparison_hard_week", of=where)
 
 # %% [markdown]
 # ## Winners and losers
@@ -188,7 +190,8 @@ for pair in shown:
         costs.append(tables.home_costs(run, community.home_names, *pair, inside_rows))
 homes = pd.concat(costs, ignore_index=True) if costs else pd.DataFrame(columns=tables.KEY)
 if len(tables.keys(homes)) > 1:
-    figures.publish("home_heatmap", homes, "cost", profile=profile, save_as="comparison_homes")
+    failing = [pair for pair in shown if not passes[pair]]
+    figures.publish("home_heatmap", homes, "cost", failing, profile=profile, save_as="comparison_homes", of=where)
     change = figures.home_changes(homes)
     tables.publish(
         change.T.rename_axis("home")
@@ -196,6 +199,7 @@ if len(tables.keys(homes)) > 1:
         .set_axis(["home", *("/".join(pair) for pair in change.index)], axis="columns"),
         "comparison_homes",
         profile,
+        lambda: tables.caption("homes", **where),
     )
     with labels.using("en"):
         texts = [

@@ -195,8 +195,9 @@ def _homes(e: Evidence) -> Finding:
 
 def _thermal(e: Evidence) -> Finding:
     demand, kinds = evidence.thermal_demand(e.data), evidence.action_kinds(e.community)
-    text = labels.t("found.thermal", demand=labels.number(demand, 0), kinds=", ".join(kinds))
     known = {"electrical_storage", "electric_vehicle_storage", "deferrable_appliance"}
+    named = [labels.t(f"device.{kind}") if kind in known else kind for kind in kinds]
+    text = labels.t("found.thermal", demand=labels.number(demand, 0), kinds=", ".join(named))
     verdict = NOT_TESTABLE if demand == 0 and set(kinds) <= known else NOT_MEASURED
     return Finding(verdict, text, e.data.schema.name, Estimate(demand, *NONE[1:]), "kWh")
 

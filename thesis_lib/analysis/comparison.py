@@ -7,7 +7,7 @@ compared with it seed by seed. Whatever rows are there are used; ``missing`` say
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -72,6 +72,25 @@ def few(rows: pd.DataFrame, most: int = 6) -> list[Pair]:
     return [pair for pair in pairs if pair in chosen]
 
 
+def named(values: pd.Series, failing: Collection[Pair] = ()) -> list[Pair]:
+    """Whom a caption names where its figure draws many: ours, the best rival, the best that serves, the worst.
+
+    Args:
+        values: indexed by controller and variant; lower is better.
+        failing: those below the service gate.
+
+    Returns:
+        Those of them that are there, in the order of the thesis. The best rival serves and does not know the future,
+        as in `comparator`.
+    """
+    mine = [pair for pair in values.index if pair[0] == OURS[0]]
+    serving = [pair for pair in values.index if pair not in failing]
+    able = [pair for pair in serving if pair not in mine and pair[0] not in tables.FORESIGHT]
+    chosen = {values[some].idxmin() for some in (serving, able) if some} | {values.idxmax()}
+    chosen |= {OURS if OURS in mine else mine[0]} if mine else set()
+    return [pair for pair in tables.keys(values.index.to_frame(index=False)) if pair in chosen]
+
+
 def by_seed(rows: pd.DataFrame, pair: Pair, kpi: str = tables.COMPOSITE) -> pd.Series:
     """A KPI's values by seed; ``rows`` of one split, engine and edition."""
     own = rows[(rows["controller"] == pair[0]) & (rows["variant"] == pair[1]) & (rows["kpi"] == kpi)]
@@ -121,7 +140,7 @@ def compare(
         Columns controller, variant, kpi, seeds (pairs), gate (of the other), value and _half (the other's mean and t
         interval), iqm with _low and _high (the other's, bootstrap), difference and _half (t), p (paired t test),
         p_holm, improvement (probability that a seed of ours is lower), difference_weeks and _half, p_weeks (paired t
-        test over weeks, Holm). NaN where there is nothing to test.
+        test over weeks, Holm). NaN where there is nothing to test. Those that fail the service gate come last.
 
     Raises:
         ValueError: ours has no rows.
@@ -142,17 +161,12 @@ def compare(
                 continue
             differences = against(mine, theirs, pair[0] in LEARNERS)
             told = statistics.paired(differences, differences * 0)
-            iqm = statistics.iqm(theirs)
             line = {
                 **dict(zip(tables.KEY, pair, strict=True)),
                 "kpi": name,
                 "seeds": told.pairs,
                 "gate": bool(passes.loc[pair]),
-                "value": theirs.mean(),
-                "value_half": statistics.half_width(theirs),
-                "iqm": iqm.value,
-                "iqm_low": iqm.low,
-                "iqm_high": iqm.high,
+                **_level(theirs),
                 "difference": told.difference,
                 "difference_half": told.half,
                 "p": told.p,
@@ -172,7 +186,21 @@ def compare(
     table = pd.DataFrame(lines, columns=list(lines[0]) if lines else [*tables.KEY, "kpi", "gate", "p", "p_weeks"])
     table.insert(table.columns.get_loc("p") + 1, "p_holm", statistics.holm(table["p"]))
     table["p_weeks"] = statistics.holm(table["p_weeks"])
-    return table
+    return table.sort_values("gate", ascending=False, kind="stable", ignore_index=True)
+
+
+def level(kpis: pd.DataFrame, own: Pair, **where: str) -> pd.DataFrame:
+    """Our own line for the head of a printed table: the composite's value and IQM, and nothing it differs from."""
+    rows = tables.select(kpis, **where)
+    line = dict(zip(tables.KEY, own, strict=True)) | {"pairs": 0, "gate": bool(tables.gate(rows)["passes"].loc[own])}
+    return pd.DataFrame([line | _level(by_seed(rows, own))])
+
+
+def _level(values: pd.Series) -> dict[str, float]:
+    """Mean with the half width of its t interval, IQM with its bootstrap interval."""
+    iqm = statistics.iqm(values)
+    half = statistics.half_width(values)
+    return {"value": values.mean(), "value_half": half, "iqm": iqm.value, "iqm_low": iqm.low, "iqm_high": iqm.high}
 
 
 def differences(kpis: pd.DataFrame, own: Pair, others: Sequence[Pair], weeks: pd.DataFrame, **where: str) -> tuple:

@@ -31,6 +31,7 @@ ODD_HOMES = ("Building_12", "Building_15")
 labels.TEXT.update(
     {
         "data.home": ("Vivienda", "Home"),
+        "data.home_number": ("Vivienda (número)", "Home (number)"),
         "data.load": ("Consumo", "Load"),
         "data.pv": ("Fotovoltaica", "PV"),
         "data.energy_year": ("Energía anual (MWh)", "Annual energy (MWh)"),
@@ -40,8 +41,8 @@ labels.TEXT.update(
         "data.col_car": ("Coche\nkWh", "Car\nkWh"),
         "data.col_appliance": ("Electro-\ndoméstico", "Appli-\nance"),
         "data.hour": ("Hora del día (h)", "Hour of day (h)"),
-        "data.district_load": ("Consumo distrito (kW)", "District load (kW)"),
-        "data.district_pv": ("FV distrito (kW)", "District PV (kW)"),
+        "data.district_load": ("Consumo del distrito (kW)", "District load (kW)"),
+        "data.district_pv": ("FV del distrito (kW)", "District PV (kW)"),
         "data.price": ("Precio (€/kWh)", "Price (€/kWh)"),
         "data.carbon": ("Carbono (kg CO₂/kWh)", "Carbon (kg CO₂/kWh)"),
         "data.band": ("10–90 % de los días", "10–90% of days"),
@@ -56,17 +57,15 @@ labels.TEXT.update(
         "data.stay": ("Estancia (h)", "Stay (h)"),
         "data.arrival_soc": ("SOC al llegar (%)", "Arrival SOC (%)"),
         "data.required_soc": ("SOC exigido (%)", "Required SOC (%)"),
-        "data.connected": ("Coches conectados", "Connected cars"),
+        "data.connected": ("Coches conectados\n(número)", "Connected cars\n(number)"),
         "data.cycle_energy": ("Energía por ciclo (kWh)", "Cycle energy (kWh)"),
         "data.official": ("oficial", "official"),
         "data.generated": ("generada", "generated"),
-        "data.day_of_month": ("Día del mes", "Day of month"),
-        "data.month": ("Mes", "Month"),
-        "data.sun_correlation": ("Correlación consumo–irradiancia", "Load–irradiance correlation"),
+        "data.day_of_month": ("Día del mes (número)", "Day of month (number)"),
+        "data.sun_correlation": ("Correlación consumo–irradiancia (–)", "Load–irradiance correlation (–)"),
         "data.yield": ("Producción FV (kWh/kW al año)", "PV yield (kWh/kW a year)"),
         "data.load_shape": ("Consumo medio (kW)", "Mean load (kW)"),
         "data.others": ("mediana de las demás", "median of the others"),
-        "data.dead_pv": ("FV casi muerta", "PV nearly dead"),
         "data.caption_homes": (
             "Las 17 viviendas, edición {edition}: consumo, fotovoltaica y lo que se puede controlar. "
             "Corr. sol: correlación del consumo con la irradiancia.",
@@ -99,7 +98,7 @@ labels.TEXT.update(
             "{dirty}{space}h.",
         ),
         "data.figure_months": (
-            "Consumo, fotovoltaica, precio y carbono mes a mes, edición {edition}: de {least} ({low}{space}MWh) a "
+            "Consumo, fotovoltaica, precio y carbono mes a mes, edición {edition}: entre {least} ({low}{space}MWh) y "
             "{most} ({high}{space}MWh) de consumo; el mes más caro es {dear} ({price}{space}€/kWh).",
             "Load, PV, price and carbon month by month, {edition} edition: from {least} ({low}{space}MWh) to {most} "
             "({high}{space}MWh) of load; the dearest month is {dear} ({price}{space}€/kWh).",
@@ -144,35 +143,37 @@ labels.TEXT.update(
         "table.official": ("Oficial", "Official"),
         "table.generated": ("Generada", "Generated"),
         "table.ratio": ("Cociente", "Ratio"),
+        # the names of sessions.summary
+        **{
+            f"figure.{english}": (spanish, english)
+            for english, spanish in {
+                "sessions": "sesiones",
+                "connected hours": "horas conectadas",
+                "stay, mean (h)": "estancia, media (h)",
+                "stays over 24 h": "estancias de más de 24 h",
+                "sessions with hidden departure": "sesiones con salida oculta",
+                "hours with hidden departure": "horas con salida oculta",
+                "trip, mean (h)": "viaje, media (h)",
+                "arrival hour, mean": "hora de llegada, media",
+                "departure hour, mean": "hora de salida, media",
+                "arrival SOC, mean (%)": "SOC al llegar, media (%)",
+                "arrival SOC, standard deviation (%)": "SOC al llegar, desviación típica (%)",
+                "arrivals without SOC": "llegadas sin SOC",
+                "required SOC, mean (%)": "SOC exigido, media (%)",
+                "required above arrival, mean (%)": "SOC exigido menos el de llegada, media (%)",
+                "hours announced, mean": "horas de antelación del anuncio, media",
+                "appliance cycles": "ciclos del electrodoméstico",
+                "cycle energy, mean (kWh)": "energía por ciclo, media (kWh)",
+                "cycle energy, standard deviation (kWh)": "energía por ciclo, desviación típica (kWh)",
+                "cycle length, mean (h)": "duración del ciclo, media (h)",
+            }.items()
+        },
     }
 )
 
 
 HOURS = pd.date_range(pd.Timestamp(FIRST_DAY), periods=8760, freq="h")  # the hour that starts with each row
 HOUR = HOURS.hour.to_numpy()
-
-
-SPANISH = {  # the names of sessions.summary
-    "sessions": "sesiones",
-    "connected hours": "horas conectadas",
-    "stay, mean (h)": "estancia, media (h)",
-    "stays over 24 h": "estancias de más de 24 h",
-    "sessions with hidden departure": "sesiones con salida oculta",
-    "hours with hidden departure": "horas con salida oculta",
-    "trip, mean (h)": "viaje, media (h)",
-    "arrival hour, mean": "hora de llegada, media",
-    "departure hour, mean": "hora de salida, media",
-    "arrival SOC, mean (%)": "SOC al llegar, media (%)",
-    "arrival SOC, standard deviation (%)": "SOC al llegar, desviación típica (%)",
-    "arrivals without SOC": "llegadas sin SOC",
-    "required SOC, mean (%)": "SOC exigido, media (%)",
-    "required above arrival, mean (%)": "exigido sobre el de llegada, media (%)",
-    "hours announced, mean": "horas de aviso, media",
-    "appliance cycles": "ciclos del electrodoméstico",
-    "cycle energy, mean (kWh)": "energía por ciclo, media (kWh)",
-    "cycle energy, standard deviation (kWh)": "energía por ciclo, desviación típica (kWh)",
-    "cycle length, mean (h)": "duración del ciclo, media (h)",
-}
 
 
 class Series(NamedTuple):
@@ -260,7 +261,7 @@ def resources(table: pd.DataFrame) -> Figure:
         edgecolor="white",
         label=t("data.pv"),
     )
-    bars.set(xlabel=t("data.energy_year"), ylabel=t("data.home"))
+    bars.set(xlabel=t("data.energy_year"), ylabel=t("data.home_number"))
     bars.set_yticks(place, table["home"])
     bars.invert_yaxis()
     bars.grid(axis="y", visible=False)
@@ -438,15 +439,9 @@ def agreement(official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.D
 def agreement_table(
     official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]
 ) -> pd.DataFrame:
-    """What :func:`agreement` draws, in figures: one line each, named in the language in use."""
+    """What :func:`agreement` draws, in figures: one line each, by the names of ``sessions.summary``."""
     table = pd.DataFrame({"official": summary(*official), "generated": summary(*generated)}).round(2)
-    table = table.assign(ratio=table["generated"] / table["official"]).rename_axis("figure").reset_index()
-    if labels.language() == "es":
-        table["figure"] = table["figure"].map(SPANISH)
-    # as text: a count and a mean stand in the same column, each with its own decimals
-    for column in ("official", "generated"):
-        table[column] = [labels.number(v, 0 if float(v).is_integer() else 2) for v in table[column]]
-    return table
+    return table.assign(ratio=table["generated"] / table["official"]).rename_axis("figure").reset_index()
 
 
 def split_calendar() -> Figure:

@@ -17,13 +17,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from thesis_lib.analysis import evaluation, hourly, labels, page, tables
+from thesis_lib.analysis import comparison, evaluation, hourly, labels, page, tables
 from thesis_lib.analysis.hourly import hardest, home_changes
 from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks, save, show, use_style
 
 __all__ = ["FIGURES", "caption", "hardest", "home_changes", "publish", "save", "show", "use_style"]
 
 ENGINE_BAR = 1e-6  # largest relative difference between the engines that the tests allow
+FLOOR = 1e-12  # where smaller ones are drawn
 
 
 # ------------------------------------------------------------------------- controllers, KPI by KPI
@@ -57,7 +58,7 @@ def kpi_bars(
         columns,
         sharey=True,
         squeeze=False,
-        figsize=(TEXT_WIDTH, lines * (0.62 + 0.235 * len(pairs))),
+        figsize=(TEXT_WIDTH, lines * (0.52 + 0.145 * len(pairs))),  # both rows and the caption fit on a page
     )
     for place, ax in enumerate(axes.flat):
         if place >= len(names):
@@ -86,7 +87,8 @@ def kpi_bars(
                 ax.plot(seeds, offsets, "o", ms=2.2, mfc="white", mec="black", mew=0.5, ls="", zorder=4)
                 ax.errorbar(stats["mean"], y, xerr=stats["half"], color="black", lw=1.1, capsize=2.5, zorder=5)
         ax.axvline(1, color="black", lw=0.8, ls=(0, (4, 2)), zorder=3)
-        ax.set_title(labels.kpi(name), pad=3)
+        ax.set_xlabel(f"{labels.kpi(name)} / BAU (–)")
+        ax.xaxis.set_label_position("top")
         ax.grid(False, axis="y")
         known = [pair for pair in pairs if (*pair, name) in spread.index]
         reach = [spread["high"].loc[(*pair, name)] for pair in known if passes.loc[pair]]
@@ -97,20 +99,19 @@ def kpi_bars(
             if mean > limit:
                 value = f"{labels.number(mean, 2)} →"
                 box = {"facecolor": "0.93", "edgecolor": "none", "pad": 1}
-                ax.text(0.97 * limit, pairs.index(pair), value, ha="right", va="center", zorder=6, bbox=box)
+                ax.text(0.97 * limit, pairs.index(pair), value, ha="right", va="center", zorder=6, bbox=box, fontsize=8)
         ax.xaxis.set_major_locator(MaxNLocator(3))
         number_ticks(ax)
         ax.set_yticks(
             range(len(pairs)),
             [labels.controller(*pair) + ("" if passes.loc[pair] else " †") for pair in pairs],
+            fontsize=8,
         )
         ax.tick_params(axis="y", length=0)
         failing = sum(not passes.loc[pair] for pair in pairs)
         if 0 < failing < len(pairs):
             ax.axhline(len(pairs) - failing - 0.5, color="0.4", lw=0.7)
-        if place + columns >= len(names):
-            ax.set_xlabel(f"{labels.t('axis.over_bau')} (–)")
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(pairs) - 0.4, -0.6)
     return laid_out(fig)
 
 
@@ -133,6 +134,11 @@ def _caption_kpi_bars(
         pair = (first["controller"], first["variant"])
         value = labels.interval(first["mean"], first["half"], 3)
         best = labels.t("caption.best", controller=labels.controller(*pair), value=value)
+    own = comparison.ours(rows)
+    if own and best and own != pair:
+        mine: Any = composite.loc[[own]].iloc[0]
+        value = labels.interval(mine["mean"], mine["half"], 3)
+        best += labels.t("caption.ours", controller=labels.controller(*own), value=value)
     spread = composite[composite["seeds"] > 1]["seeds"]
     seeds = sorted({int(count) for count in spread})
     failing = [labels.controller(*pair) for pair in passes.index[~passes]]
@@ -224,10 +230,10 @@ def _caption_composite_by_split(
     rows = tables.select(kpis[kpis["kpi"] == tables.COMPOSITE], engine=engine, edition=edition, split=splits[0])
     where = (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)
     means = kpis[where & kpis["edition"].isin(rows["edition"])].groupby([*tables.KEY, "split"])["value"].mean()
+    passes = tables.gate(tables.select(kpis, engine=engine, edition=edition, split=splits[-1]))["passes"]
+    last = means.xs(splits[-1], level="split").loc[tables.keys(rows)].drop(index=tables.BAU, level=0)
     parts = []
-    for pair in tables.keys(rows):
-        if pair[0] == tables.BAU:
-            continue
+    for pair in comparison.named(last, list(passes.index[~passes])):
         own = means.loc[pair]
         first, last = (labels.number(own.get(s, float("nan")), 3) for s in (splits[0], splits[-1]))
         parts.append(f"{labels.controller(*pair)} {first} → {last}")
@@ -256,7 +262,7 @@ def _data_composite_by_split(
 def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> Figure:
     """How far the fast model is from CityLearn, KPI by KPI and controller by controller, on a log axis.
 
-    Differences below 1e-12 (equal up to rounding) are drawn at 1e-12.
+    Differences below `FLOOR` (equal up to rounding) are drawn there.
     """
     table = tables.engines(kpis, split=split, edition=edition)
     pairs = tables.keys(table)
@@ -267,7 +273,7 @@ def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | N
         y = [names.index(n) + (place - (len(pairs) - 1) / 2) * 0.6 / max(len(pairs), 1) for n in rows["kpi"]]
         style = look(*pair, among=pairs)
         ax.plot(
-            rows["distance"].clip(lower=1e-12),
+            rows["distance"].clip(lower=FLOOR),
             y,
             marker=style.marker,
             color=style.color,
@@ -278,7 +284,7 @@ def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | N
             label=labels.controller(*pair),
         )
     ax.set_xscale("log")
-    ax.set_xlim(5e-13, max(1e-5, 3 * float(table["distance"].max())))
+    ax.set_xlim(FLOOR / 2, max(1e-5, 3 * float(table["distance"].max())))
     ax.axvline(ENGINE_BAR, color="black", lw=0.8, ls=(0, (4, 2)))
     ax.set_yticks(range(len(names)), [labels.kpi(n) for n in names])
     ax.invert_yaxis()
@@ -290,15 +296,23 @@ def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | N
 
 def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> str:
     table = tables.engines(kpis, split=split, edition=edition)
-    worst: Any = table.sort_values("distance").iloc[-1]
+    planned = table["controller"].str.startswith("mpc_")
+    plans = labels.t("caption.engine_plans", **_farthest(table[planned])) if planned.any() else ""
     return labels.t(
         "caption.engine_distance",
         split=labels.t(f"weeks.{split}"),
-        worst=labels.scientific(worst["distance"]),
+        floor=labels.scientific(FLOOR),
         bar=labels.scientific(ENGINE_BAR),
-        kpi=labels.kpi(worst["kpi"]),
-        controller=labels.controller(worst["controller"], worst["variant"]),
+        plans=plans,
+        **_farthest(table if planned.all() else table[~planned]),
     )
+
+
+def _farthest(table: pd.DataFrame) -> dict[str, str]:
+    """The largest distance, and where it is, in words."""
+    worst: Any = table.sort_values("distance").iloc[-1]
+    name = labels.controller(worst["controller"], worst["variant"])
+    return {"worst": labels.scientific(worst["distance"]), "kpi": labels.kpi(worst["kpi"]), "controller": name}
 
 
 # ------------------------------------------------------------------------------------------ learning
@@ -307,16 +321,21 @@ def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition
 def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> Figure:
     """Training loss and validation composite against minutes and updates, one thin line a seed.
 
+    Losses of different learners have nothing in common, so with several the composite stands alone.
+
     Args:
         log: the learner's ``log.csv`` of each seed: columns seed, update, seconds, actor_loss, composite
             (NaN where one was not taken); optionally controller and variant.
         references: controller -> its composite on the validation weeks (BAU is 1), as horizontal lines.
     """
-    frame = log if "controller" in log else log.assign(controller="cooperative_maddpg", variant="default")
-    frame = frame.assign(minutes=frame["seconds"] / 60)
+    frame = _named(log).assign(minutes=log["seconds"] / 60)
     pairs = tables.keys(frame)
-    fig, axes = plt.subplots(2, 2, sharex="col", sharey="row", figsize=(TEXT_WIDTH, 4.2))
-    for line, (column, label) in enumerate((("actor_loss", "axis.loss"), ("composite", "axis.validation"))):
+    shown = [("composite", "axis.validation")]
+    if frame["controller"].nunique() == 1:
+        shown.insert(0, ("actor_loss", "axis.loss"))
+    height = 0.9 + 1.65 * len(shown)
+    fig, axes = plt.subplots(len(shown), 2, sharex="col", sharey="row", squeeze=False, figsize=(TEXT_WIDTH, height))
+    for line, (column, label) in enumerate(shown):
         for side, time in enumerate(("minutes", "update")):
             ax = axes[line, side]
             for pair in pairs:
@@ -331,7 +350,7 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
                         ls=style.line,
                         lw=1.0,
                         alpha=0.85,
-                        marker=style.marker if column == "composite" else None,
+                        marker=style.marker,
                         ms=2.8,
                         label=labels.controller(*pair) if number == 0 else None,
                     )
@@ -343,21 +362,29 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
             ax.xaxis.set_major_formatter(labels.Numbers())
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=time == "update"))
         axes[line, 0].set_ylabel(f"{labels.t(label)} (–)")
-    axes[1, 0].set_xlabel(labels.axis("axis.minutes", "min"))
-    axes[1, 1].set_xlabel(f"{labels.t('axis.updates')} (–)")
-    legend_below(fig, axes[1, 0])
+    axes[-1, 0].set_xlabel(labels.axis("axis.minutes", "min"))
+    axes[-1, 1].set_xlabel(f"{labels.t('axis.updates')} (–)")
+    legend_below(fig, axes[-1, 0])
     return laid_out(fig)
+
+
+def _named(log: pd.DataFrame) -> pd.DataFrame:
+    return log if "controller" in log else log.assign(controller=tables.OURS, variant="default")
 
 
 def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> str:
     known = {tables.BAU: 1.0, **(references or {})}
-    best: Any = log.sort_values("composite").iloc[0]
+    frame = _named(log).dropna(subset=["composite"]).sort_values("update")
+    last = frame.groupby([*tables.KEY, "seed"])["composite"].last()
+    ends = [
+        f"{labels.controller(*pair)} {labels.interval(last[pair].mean(), tables.half_width(last[pair]), 3)}"
+        for pair in tables.keys(frame)
+    ]
     return labels.t(
         "caption.learning_curves",
+        what=labels.t("caption.with_loss" if frame["controller"].nunique() == 1 else "caption.composite_alone"),
         seeds=log["seed"].nunique(),
-        best=labels.number(best["composite"], 3),
-        minutes=labels.number(best["seconds"] / 60, 1),
-        updates=labels.number(best["update"], 0),
+        ends=labels.listing(ends),
         references=labels.listing([f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]),
     )
 
@@ -382,7 +409,7 @@ def paired_differences(
     """
     lines = table.to_dict("records")
     pairs = [(line["controller"], line["variant"]) for line in lines]
-    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(TEXT_WIDTH, 1.1 + 0.36 * max(len(lines), 1)))
+    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(TEXT_WIDTH, 1.1 + 0.25 * max(len(lines), 1)))
     panels = ((axes[0], seeds, "difference", "axis.by_seed"), (axes[1], weeks, "difference_weeks", "axis.by_week"))
     for ax, points, column, label in panels:
         ax.set_xscale("symlog", linthresh=LINEAR)  # a rule loses by a whole, one learner to another by a hundredth
@@ -413,15 +440,20 @@ def paired_differences(
 def _caption_paired_differences(
     seeds: pd.DataFrame, weeks: pd.DataFrame, table: pd.DataFrame, *, ours: tuple[str, str], **where: str
 ) -> str:
+    told = table.set_index(tables.KEY)
     texts = [
         labels.t(
-            "caption.forest_line",
-            variant=labels.controller(line["controller"], line["variant"]),
-            difference=labels.difference(line["difference"], line["difference_half"]),
-            p=labels.p_value(line["p_holm"]),
+            "caption.paired_line",
+            variant=labels.controller(*pair),
+            difference=labels.difference(told.loc[pair, "difference"], told.loc[pair, "difference_half"]),
+            p=labels.p_value(told.loc[pair, "p_holm"]),
+            p_weeks=labels.p_value(told.loc[pair, "p_weeks"]),
         )
-        for line in table.to_dict("records")
+        for pair in comparison.named(told["value"], list(told.index[~told["gate"]]))
     ]
+    # What one of the two tests tells and the other does not must not be read from one of them alone.
+    split = told[(told["p_holm"] < comparison.SIGNIFICANT) & (told["p_weeks"] >= comparison.SIGNIFICANT)]
+    doubtful = [f"{labels.controller(*pair)} (p {labels.p_value(p)})" for pair, p in split["p_weeks"].items()]
     failing = [labels.controller(*pair) for pair in table.loc[~table["gate"], tables.KEY].itertuples(index=False)]
     return labels.t(
         "caption.paired",
@@ -433,6 +465,7 @@ def _caption_paired_differences(
         weeks=labels.number(weeks["week"].nunique(), 0),
         linear=labels.number(LINEAR, 1),
         differences=labels.listing(texts),
+        doubtful=labels.t("caption.doubtful", variants=labels.listing(doubtful)) if doubtful else "",
         failing=labels.t("caption.dagger", variants=labels.listing(failing)) if failing else "",
     )
 
@@ -470,16 +503,33 @@ FIGURES = {
 }
 
 
-def caption(name: str, *frames: Any, **options: Any) -> str:
+def caption(name: str, *frames: Any, of: Mapping[str, str] | None = None, **options: Any) -> str:
     """The caption of figure ``name``, its numbers computed from the same arguments the figure was given.
+
+    Args:
+        name: one of ``FIGURES``.
+        *frames, **options: its arguments.
+        of: split, engine and edition of frames that do not say it themselves: the caption's last sentence.
 
     Raises:
         ValueError: no such figure.
     """
-    return _kind(name).caption(*frames, **options)
+    text = _kind(name).caption(*frames, **options)
+    if of is None:
+        return text
+    weeks = labels.t(f"weeks.{of['split']}")
+    engine, edition = labels.t(f"engine.{of['engine']}"), labels.t(f"edition.{of['edition']}")
+    return text + labels.t("caption.of", split=weeks[0].upper() + weeks[1:], engine=engine, edition=edition)
 
 
-def publish(name: str, *frames: Any, profile: str | None, save_as: str | None = None, **options: Any) -> None:
+def publish(
+    name: str,
+    *frames: Any,
+    profile: str | None,
+    save_as: str | None = None,
+    of: Mapping[str, str] | None = None,
+    **options: Any,
+) -> None:
     """Draw a figure in both languages, save it with its caption and data, show it in a notebook.
 
     Args:
@@ -487,6 +537,7 @@ def publish(name: str, *frames: Any, profile: str | None, save_as: str | None = 
         *frames, **options: its arguments.
         profile: whose folder; None to show it only.
         save_as: file name without suffix; ``name`` if not given.
+        of: as in `caption`.
 
     Raises:
         ValueError: no such figure, or what the figure itself raises.
@@ -495,7 +546,7 @@ def publish(name: str, *frames: Any, profile: str | None, save_as: str | None = 
     kind = _kind(name)
     page.publish(
         lambda: kind.draw(*frames, **options),
-        lambda: kind.caption(*frames, **options),
+        lambda: caption(name, *frames, of=of, **options),
         save_as or name,
         profile,
         kind.data(*frames, **options),

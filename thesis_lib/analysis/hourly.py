@@ -5,17 +5,18 @@ Each takes plain data frames and has its caption and its data beside it; ``figur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from thesis_lib.analysis import labels, tables
+from thesis_lib.analysis import comparison, labels, tables
 from thesis_lib.analysis.page import TEXT_WIDTH, Look, laid_out, legend_below, look, number_ticks, two_lines
 
 # -------------------------------------------------------------------------------- hour by hour
@@ -81,7 +82,8 @@ def _caption_mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> str:
     around = hourly.groupby([*tables.KEY, (hourly["row"] % 24).rename("hour")])["net"].mean()
     peaks = {pair: float(around.loc[pair].max()) for pair in tables.keys(hourly)}
     days = (hourly["row"] // 24).nunique()
-    return labels.t("caption.mean_day", days=labels.number(days, 0), peaks=_peaks(peaks))
+    seeds = labels.number(hourly["seed"].nunique(), 0)
+    return labels.t("caption.mean_day", days=labels.number(days, 0), seeds=seeds, peaks=_peaks(peaks))
 
 
 def _data_mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> pd.DataFrame:
@@ -125,6 +127,7 @@ def _caption_load_duration(hourly: pd.DataFrame, top: int = 100) -> str:
         "caption.load_duration",
         hours=labels.number(hours, 0),
         top=labels.number(min(top, hours), 0),
+        seed=hourly["seed"].min(),
         peaks=_peaks(peaks),
     )
 
@@ -179,7 +182,8 @@ def _caption_hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequ
     start, stop = hardest(hourly, blocks)
     week = hourly[(hourly["row"] >= start) & (hourly["row"] < stop)]
     peaks = {pair: float(_first_seed(week, pair)["net"].max()) for pair in tables.keys(week)}
-    return labels.t("caption.hard_week", start=labels.day(start), end=labels.day(stop - 1), peaks=_peaks(peaks))
+    dates = {"start": labels.day(start), "end": labels.day(stop - 1)}
+    return labels.t("caption.hard_week", seed=hourly["seed"].min(), peaks=_peaks(peaks), **dates)
 
 
 def _data_hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tuple[int, int]]) -> pd.DataFrame:
@@ -337,7 +341,9 @@ def _caption_price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: i
         _, net = _response(hourly, context, pair, "price", bins)
         ends = {"low": labels.number(net[0], 1), "high": labels.number(net[-1], 1)}
         texts.append(labels.t("caption.response", controller=labels.controller(*pair), **ends))
-    return labels.t("caption.price_response", price=labels.listing(texts))
+    return labels.t(
+        "caption.price_response", seeds=labels.number(hourly["seed"].nunique(), 0), price=labels.listing(texts)
+    )
 
 
 def _data_price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
@@ -414,7 +420,7 @@ def _caption_ramping(hourly: pd.DataFrame) -> str:
         up = np.clip(_steps(hourly, pair), 0, None)
         numbers = {"mean": labels.number(up.mean(), 2), "rare": labels.number(float(np.quantile(up, 0.99)), 1)}
         texts.append(labels.t("caption.step", controller=labels.controller(*pair), **numbers))
-    return labels.t("caption.ramping", steps=labels.listing(texts))
+    return labels.t("caption.ramping", seeds=labels.number(hourly["seed"].nunique(), 0), steps=labels.listing(texts))
 
 
 def _data_ramping(hourly: pd.DataFrame) -> pd.DataFrame:
@@ -431,7 +437,9 @@ def _data_ramping(hourly: pd.DataFrame) -> pd.DataFrame:
 
 
 def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figure:
-    """SOC at departure minus the required one, over feasible departures, as a share of them per 2.5 points.
+    """SOC at departure minus the required one: how many feasible departures in each 2.5 points.
+
+    A dozen missed departures among thousands are what matters, so the count is logarithmic and they are drawn black.
 
     Args:
         departures: columns controller, variant, seed, soc, required (0 to 1), feasible (bool).
@@ -449,23 +457,24 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
     for ax, pair in zip(axes[:, 0], pairs, strict=True):
         style = look(*pair, among=pairs)
         own = margin[(rows["controller"] == pair[0]) & (rows["variant"] == pair[1])]
-        ax.hist(
-            own,
-            bins=list(edges),
-            weights=np.full(len(own), 100 / max(len(own), 1)),
-            color=style.color,
-            hatch=style.hatch,
-            edgecolor="white" if style.hatch else style.color,
-            linewidth=0.4,
-        )
+        counts, _ = np.histogram(own, edges)
+        for kept, looks in (
+            (edges[1:] > -100 * tolerance, {"color": style.color, "hatch": style.hatch}),
+            (edges[1:] <= -100 * tolerance, {"color": "black"}),
+        ):
+            edge = "white" if looks.get("hatch") else looks["color"]
+            ax.bar(edges[:-1][kept], counts[kept], 2.5, align="edge", edgecolor=edge, linewidth=0.4, **looks)
+        ax.set_yscale("log")
+        ax.set_ylim(0.6, 2 * max(len(own), 10))
         ax.axvline(-100 * tolerance, color="#AA3377", lw=1.1, ls=(0, (4, 2)))
         ax.axvline(0, color="0.2", lw=0.8)
         missed = int((own < -100 * tolerance - 1e-9).sum())
         ax.set_title(_share_missed(pair, missed, len(own)), loc="left", fontsize=9, pad=2)
-        ax.yaxis.set_major_locator(MaxNLocator(3))
         number_ticks(ax)
+        ax.set_yticks([1, 10, 100, 1000])
+        ax.yaxis.set_minor_formatter(NullFormatter())
     axes[-1, 0].set_xlabel(labels.axis("axis.margin", labels.t("unit.points")))
-    fig.supylabel(labels.axis("axis.departures", "%"), fontsize=9)
+    fig.supylabel(labels.axis("axis.departures", labels.t("unit.number")), fontsize=9)
     return laid_out(fig)
 
 
@@ -478,13 +487,15 @@ def _caption_departure_margins(departures: pd.DataFrame, tolerance: float = 0.05
         numbers = {"missed": labels.number(own.sum(), 0), "departures": labels.number(len(own), 0)}
         texts.append(labels.t("caption.missed", controller=labels.controller(*pair), **numbers))
     points = labels.number(100 * tolerance, 0)
-    return labels.t("caption.departure_margins", tolerance=points, missed=labels.listing(texts))
+    return labels.t(
+        "caption.departure_margins", seed=rows["seed"].min(), tolerance=points, missed=labels.listing(texts)
+    )
 
 
 def _data_departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> pd.DataFrame:
     rows = departures[departures["feasible"].astype(bool)]
-    # to tenths of a point; what is exactly at the tolerance stays there
-    points = (100 * (rows["soc"] - rows["required"])).round(1) + 0.0
+    # to hundredths of a point: tenths would move departures over the line of the tolerance
+    points = (100 * (rows["soc"] - rows["required"])).round(2) + 0.0
     return rows.assign(margin=points).groupby([*tables.KEY, "margin"]).size().rename("departures").reset_index()
 
 
@@ -493,15 +504,22 @@ def _share_missed(pair: tuple[str, str], missed: int, departures: int) -> str:
     return f"{labels.controller(*pair)}: {labels.t('legend.missed', **counts)}"
 
 
-def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
+Failing: TypeAlias = Collection[tuple[str, str]]
+
+
+def home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) -> Figure:
     """Each home's change of a KPI against BAU, in per cent, one row a controller, one column a home.
 
+    Both ends of the colours are dark on grey paper, so cells above BAU are hatched too.
+
     Args:
-        homes: columns controller, variant, home (name), value (in the KPI's unit, over the same rows for
+        homes: columns controller, variant, seed, home (name), value (in the KPI's unit, over the same rows for
             all); a controller's seeds are averaged. Business as usual must be among them.
+        kpi: which.
+        failing: controllers below the service gate: a dagger each.
     """
     change = home_changes(homes)
-    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.45 + 0.36 * len(change)))
+    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.45 + 0.29 * len(change)))
     reach = max(5.0, float(np.nanpercentile(np.abs(change.to_numpy()), 95)))
     text = change.map(lambda value: labels.number(value, 0))
     sns.heatmap(
@@ -531,17 +549,23 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> Figure:
     ax.set_xticks(np.arange(change.shape[1]) + 0.5, [_home_number(name) for name in change.columns])
     ax.set_yticks(
         np.arange(len(change)) + 0.5,
-        [two_lines(labels.controller(*pair)) for pair in change.index],
+        [two_lines(labels.controller(*pair)) + (" †" if pair in failing else "") for pair in change.index],
         rotation=0,
+        fontsize=8,
     )
+    for row, column in np.argwhere(change.round().to_numpy() > 0):
+        ax.add_patch(Rectangle((column, row), 1, 1, fill=False, hatch="///", ec="0.45", lw=0))
     ax.tick_params(length=0)
     ax.set_ylabel("")
     return laid_out(fig)
 
 
-def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> str:
+def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) -> str:
+    change = home_changes(homes)
+    district = homes.groupby(tables.KEY)["value"].sum().loc[list(change.index)]
     texts = []
-    for pair, row in home_changes(homes).iterrows():
+    for pair in comparison.named(district, failing):
+        row: Any = change.loc[pair]
         low, high = str(row.idxmin()), str(row.idxmax())
         texts.append(
             labels.t(
@@ -553,10 +577,18 @@ def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> str:
                 high_home=_home_number(high),
             )
         )
-    return labels.t("caption.home_heatmap", kpi=labels.kpi(kpi).lower(), spread=labels.listing(texts))
+    return labels.t(
+        "caption.home_heatmap",
+        kpi=labels.kpi(kpi),
+        seed=homes["seed"].min(),
+        spread=labels.listing(texts),
+        failing=labels.t("caption.dagger", variants=labels.listing([labels.controller(*pair) for pair in failing]))
+        if failing
+        else "",
+    )
 
 
-def _data_home_heatmap(homes: pd.DataFrame, kpi: str = "cost") -> pd.DataFrame:
+def _data_home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) -> pd.DataFrame:
     return home_changes(homes).round(3).reset_index()
 
 

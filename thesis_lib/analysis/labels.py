@@ -48,7 +48,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "kpi.ev_departures_feasible_causal_count": ("Salidas viables (causal)", "Feasible departures (causal)"),
     "kpi.appliance_cycles_served_count": ("Ciclos servidos (n.º)", "Cycles served (count)"),
-    "kpi.appliance_cycles_due_count": ("Ciclos debidos", "Cycles due"),
+    "kpi.appliance_cycles_due_count": ("Ciclos previstos", "Cycles due"),
     "kpi.composite_vs_bau": ("Compuesto", "Composite"),
     # who decides
     "controller.charge_on_arrival": ("Carga al llegar", "Charge on arrival"),
@@ -57,7 +57,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "controller.tuned_rule": ("Regla ajustada", "Tuned rule"),
     "controller.habits": ("Hábitos, sin aprender", "Habits, untrained"),
     "controller.citylearn_rbc_basic": ("RBC básico de CityLearn", "CityLearn's basic RBC"),
-    "controller.citylearn_rbc_smart": ("RBC listo de CityLearn", "CityLearn's smart RBC"),
+    "controller.citylearn_rbc_smart": ("RBC inteligente de CityLearn", "CityLearn's smart RBC"),
     "controller.citylearn_rbc_community": ("RBC comunitario de CityLearn", "CityLearn's community RBC"),
     "controller.citylearn_rbc_hours": ("RBC horario de CityLearn", "CityLearn's hourly RBC"),
     "controller.random": ("Aleatorio", "Random"),
@@ -72,9 +72,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.announce": ("anuncio", "announced"),
     "variant.broadcast": ("difusión", "broadcast"),
     "variant.none": ("local", "local"),
-    "variant.full_charge": ("carga plena", "full charge"),
+    "variant.full_charge": ("carga completa", "full charge"),
     "variant.bound": ("cota", "bound"),
-    "variant.replay": ("repetido", "replayed"),
+    "variant.replay": ("reproducido", "replayed"),
     "variant.attention": ("atención", "attention"),
     "variant.mean_field": ("campo medio", "mean field"),
     # variants of the ablations
@@ -95,7 +95,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.constant_rates": ("ritmos constantes", "constant learning rates"),
     "variant.horizon_0_ou": ("K = 0, ruido OU", "K = 0, OU noise"),
     "variant.horizon_0_critics": ("K = 0, un crítico por vivienda", "K = 0, one critic per home"),
-    "variant.guard_off": ("sin guarda", "no guard"),
+    "variant.guard_off": ("sin salvaguarda", "no guard"),
     "variant.v2g_off": ("sin V2G", "no V2G"),
     "variant.bill_only": ("solo factura", "bill only"),
     "variant.bill_first": ("factura 3 : 1 red", "bill 3 : 1 grid"),
@@ -143,7 +143,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.price": ("Precio", "Price"),
     "axis.carbon": ("Intensidad de carbono", "Carbon intensity"),
     "axis.split": ("Parte del año", "Part of the year"),
-    "axis.minutes": ("Tiempo de entrenamiento", "Training time"),
+    "axis.minutes": ("Tiempo de reloj", "Wall-clock time"),
     "axis.updates": ("Actualizaciones", "Updates"),
     "axis.loss": ("Pérdida del actor", "Actor loss"),
     "gradients.cosine_batch": ("De un lote", "Of one batch"),
@@ -151,7 +151,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "gradients.exact": ("{hours} (exacto)", "{hours} (exact)"),
     "axis.horizon_hours": ("Horizonte K (h)", "Horizon K (h)"),
     "axis.cosine": ("Coseno con el gradiente exacto (1)", "Cosine to the exact gradient (1)"),
-    "gap.headline": ("Titular", "Headline"),
+    "gap.headline": ("La de la tesis", "Headline"),
     "gap.test_weeks": ("Semanas de prueba", "Test weeks"),
     "gap.forecasts": ("Previsión exacta", "Exact forecasts"),
     "gap.own_ahead": ("Consumo propio exacto", "Own net ahead"),
@@ -163,20 +163,19 @@ TEXT: dict[str, tuple[str, str]] = {
     "gap.everything": ("Todo a la vez", "All of it"),
     "axis.validation": ("Compuesto\nen validación", "Validation\ncomposite"),
     "axis.hours_share": ("Parte de las horas", "Share of hours"),
-    "axis.hours_rank": ("Horas más altas, en orden", "Highest hours, in order"),
+    "axis.hours_rank": ("Horas de mayor consumo, en orden", "Highest hours, in order"),
     "axis.margin": ("SOC a la salida − requerido", "SOC at departure − required"),
     "axis.departures": ("Salidas", "Departures"),
     "axis.home": ("Vivienda", "Home"),
     "axis.distance": ("Diferencia relativa", "Relative difference"),
     "axis.soc": ("Estado de carga (SOC)", "State of charge (SOC)"),
-    "axis.over_bau": ("Sobre BAU", "Over BAU"),
     "axis.day_starts": ("cada marca, 0:00 h", "ticks at 0:00"),
     "axis.soc_short": ("SOC medio", "Mean SOC"),
     "axis.carbon_short": ("Carbono", "Carbon"),
     "axis.change": ("cambio frente a BAU", "change against BAU"),
     "axis.difference": ("Compuesto: diferencia con «{reference}»", "Composite: difference to “{reference}”"),
-    "axis.by_seed": ("Por semillas", "By seed"),
-    "axis.by_week": ("Por semanas", "By week"),
+    "axis.by_seed": ("Diferencia, por semillas", "Difference, by seed"),
+    "axis.by_week": ("Diferencia, por semanas", "Difference, by week"),
     "axis.step_up": ("Subida de una hora a otra", "Step up from hour to hour"),
     "axis.step_down": ("Bajada de una hora a otra", "Step down from hour to hour"),
     "axis.hours_above": ("Horas por encima", "Hours above it"),
@@ -238,6 +237,8 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.appliances": ("Electrodomésticos", "Appliances"),
     "table.training_minutes": ("Entrenamiento (min CPU)", "Training (CPU min)"),
     "table.year_minutes": ("Un año (min CPU)", "A year (CPU min)"),
+    "table.decision_us": ("Una decisión (µs)", "One decision (µs)"),
+    "table.decision_slow_us": ("Percentil 95 (µs)", "95th percentile (µs)"),
     "table.difference_weeks": ("Por semanas", "By weeks"),
     "table.iqm": ("IQM", "IQM"),
     "table.difference": ("Diferencia", "Difference"),
@@ -270,9 +271,11 @@ TEXT: dict[str, tuple[str, str]] = {
         ),
     ),
     "caption.best": (
-        "El menor compuesto entre los que cumplen el servicio es el de {controller}: {value}.",
-        "The lowest composite among those that pass the service gate is that of {controller}: {value}.",
+        "El menor compuesto entre los que cumplen el servicio y no conocen el futuro es el de {controller}: {value}.",
+        "The lowest composite among those that pass the service gate and do not know the future is that of "
+        "{controller}: {value}.",
     ),
+    "caption.ours": (" El de {controller} es {value}.", " That of {controller} is {value}."),
     "caption.spread": (
         " Cada punto es una semilla; los bigotes, el intervalo t del 95{space}% entre semillas ({seeds}).",
         " Each point is a seed; whiskers are the 95% t interval over seeds ({seeds}).",
@@ -283,114 +286,101 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.gradients": (
         "Coseno entre el gradiente del actor de cada horizonte y el exacto ({hours} h a través del modelo), con "
-        "actores quietos y un crítico ya entrenado ({seeds} semillas): de un lote de {batch} copias y, entre "
+        "actores fijos y un crítico ya entrenado ({seeds} semillas): de un lote de {batch} copias y, entre "
         "paréntesis, de la media de todos los lotes. {values}.",
         "Cosine between each horizon's actor gradient and the exact one ({hours} h through the model), with actors "
         "that stand still and a trained critic ({seeds} seeds): of a batch of {batch} copies and, in brackets, of the "
         "mean of all batches. {values}.",
     ),
     "caption.gap": (
-        "Composición respecto a lo habitual en cada partición, según lo que se le da además al mismo aprendiz ({seeds} "
-        "semillas). En las semanas de prueba: {values}.",
-        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds). On "
-        "the test weeks: {values}.",
+        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo aprendiz ({seeds} semillas). "
+        "En las semanas de prueba: {values}.",
+        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds). "
+        "On the test weeks: {values}.",
     ),
     "caption.composite_by_split": (
-        ("Compuesto sobre BAU en cada parte del año, {engine}, edición {edition}. De {first} a {last}: {gaps}."),
-        ("Composite over BAU in each part of the year, {engine}, {edition} edition. From {first} to {last}: {gaps}."),
+        "Compuesto sobre BAU en cada parte del año de quienes cumplen el servicio, {engine}, edición {edition}; "
+        "puntos pequeños, semillas; bigotes, intervalo t del 95{space}%. De {first} a {last}: {gaps}.",
+        "Composite over BAU in each part of the year of those that pass the service gate, {engine}, {edition} "
+        "edition; small points are seeds, whiskers 95% t intervals. From {first} to {last}: {gaps}.",
     ),
     "caption.learning_curves": (
-        (
-            "Curvas de aprendizaje (semillas: {seeds}): pérdida del actor y compuesto en las semanas de "
-            "validación, frente al tiempo y a las actualizaciones. El mejor compuesto de validación "
-            "es {best}, "
-            "tras {minutes} min y {updates} actualizaciones. Líneas horizontales: {references}."
-        ),
-        (
-            "Learning curves (seeds: {seeds}): actor loss and composite on the validation weeks, against "
-            "time and updates. The best validation composite is {best}, after {minutes} min and "
-            "{updates} updates. Horizontal lines: {references}."
-        ),
+        "Curvas de aprendizaje (semillas: {seeds}): {what}, frente al tiempo de reloj de una máquina que hacía más "
+        "cosas y a las actualizaciones. Compuesto en la última validación, media ± intervalo t del 95{space}% entre "
+        "semillas: {ends}. Líneas horizontales: {references}.",
+        "Learning curves (seeds: {seeds}): {what}, against updates and the wall clock of a machine that had other "
+        "work too. Composite at the last validation, mean ± 95% t interval over seeds: {ends}. Horizontal lines: "
+        "{references}.",
+    ),
+    "caption.with_loss": (
+        "pérdida del actor y compuesto en las semanas de validación (modelo rápido)",
+        "actor loss and composite on the validation weeks (fast model)",
+    ),
+    "caption.composite_alone": (
+        "compuesto en las semanas de validación (modelo rápido)",
+        "composite on the validation weeks (fast model)",
     ),
     "caption.mean_day": (
-        (
-            "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no "
-            "controlada, "
-            "la fotovoltaica y el precio. Máximo del día medio: {peaks}."
-        ),
-        (
-            "Mean day of the district ({days} days): net consumption by controller, with the "
-            "uncontrolled load, "
-            "PV and the price. Highest hour of the mean day: {peaks}."
-        ),
+        "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no controlada, la "
+        "fotovoltaica y el precio. Donde hay semillas ({seeds}), su media; líneas finas, cada una. Máximo del día "
+        "medio: {peaks}.",
+        "Mean day of the district ({days} days): net consumption by controller, with the uncontrolled load, PV and "
+        "the price. Where there are seeds ({seeds}), their mean; thin lines, each. Highest hour of the mean day: "
+        "{peaks}.",
     ),
     "caption.load_duration": (
-        (
-            "Curva de duración del consumo neto del distrito ({hours} horas) y sus {top} horas más altas. "
-            "Máximo: {peaks}."
-        ),
-        (
-            "Load duration curve of the district's net consumption ({hours} hours) and its {top} "
-            "highest hours. "
-            "Maximum: {peaks}."
-        ),
+        "Curva de duración del consumo neto del distrito ({hours} horas, semilla {seed}) y sus {top} horas de mayor "
+        "consumo. Máximo: {peaks}.",
+        "Load duration curve of the district's net consumption ({hours} hours, seed {seed}) and its {top} highest "
+        "hours. Maximum: {peaks}.",
     ),
     "caption.hard_week": (
-        (
-            "La semana más dura: del {start} al {end}, la de mayor pico de BAU entre las mostradas. "
-            "Pico de la semana: {peaks}."
-        ),
-        (
-            "The hard week: {start} to {end}, the one with BAU's highest peak among those considered. "
-            "Peak of the week: {peaks}."
-        ),
+        "La semana más dura, del {start} al {end}: la del mayor pico de BAU (de quien aprende, la semilla {seed}). "
+        "Pico de la semana: {peaks}.",
+        "The hard week, {start} to {end}: the one with BAU's highest peak (of learners, seed {seed}). "
+        "Peak of the week: {peaks}.",
     ),
     "caption.peak": ("{controller} {peak}{space}kW", "{controller} {peak}{space}kW"),
     "caption.departure_margins": (
-        (
-            "Margen de carga en las salidas viables: SOC al salir menos el requerido. Por debajo de "
-            "la tolerancia "
-            "de {tolerance} puntos quedan: {missed}."
-        ),
-        (
-            "Charge margin at feasible departures: SOC on leaving minus the required one. Below the "
-            "tolerance of "
-            "{tolerance} points: {missed}."
-        ),
+        "Margen de carga en las salidas viables (semilla {seed}): SOC al salir menos el requerido; en escala "
+        "logarítmica, para que se vean, en negro, las que no llegan a la tolerancia de {tolerance} puntos. Son: "
+        "{missed}.",
+        "Charge margin at feasible departures (seed {seed}): SOC on leaving minus the required one; on a logarithmic "
+        "scale, so that those below the tolerance of {tolerance} points, black, can be seen. These are: {missed}.",
     ),
     "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
     "caption.home_heatmap": (
-        "Cambio de cada vivienda frente a BAU en {kpi}. {spread}.",
-        "Change of each home against BAU in {kpi}. {spread}.",
+        "{kpi} de cada vivienda, cambio frente a BAU (semilla {seed}); a rayas, donde sube. {spread}.{failing}",
+        "{kpi} of each home, change against BAU (seed {seed}); hatched where it rises. {spread}.{failing}",
     ),
     "caption.home_spread": (
         "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home})",
         "{controller}: from {low} (home {low_home}) to {high} (home {high_home})",
     ),
     "caption.price_response": (
-        (
-            "Consumo neto medio del distrito por decil de precio y de intensidad de carbono. Del "
-            "decil más barato "
-            "al más caro: {price}."
-        ),
-        (
-            "Mean district net consumption by decile of price and of carbon intensity. From the cheapest "
-            "decile to the dearest: {price}."
-        ),
+        "Consumo neto medio del distrito por decil de precio y de intensidad de carbono, con todas las semillas "
+        "({seeds}). Del decil más barato al más caro: {price}.",
+        "Mean district net consumption by decile of price and of carbon intensity, all seeds ({seeds}) together. From "
+        "the cheapest decile to the dearest: {price}.",
     ),
     "caption.response": (
         "{controller} {low} → {high}{space}kWh/h",
         "{controller} {low} → {high}{space}kWh/h",
     ),
     "caption.engine_distance": (
-        (
-            "Distancia entre el modelo rápido y CityLearn, por indicador ({split}). La mayor es {worst} "
-            "({kpi}, {controller}). La línea marca {bar}, lo exigido."
-        ),
-        (
-            "Distance between the fast model and CityLearn, by KPI ({split}). The largest is {worst} "
-            "({kpi}, {controller}). The line marks {bar}, the bar set."
-        ),
+        "Distancia entre el modelo rápido y CityLearn, por indicador ({split}); las menores que {floor}, iguales "
+        "salvo redondeo, se dibujan ahí. La mayor es {worst} ({kpi}, {controller}); la línea marca {bar}, lo "
+        "exigido.{plans}",
+        "Distance between the fast model and CityLearn, by KPI ({split}); those below {floor}, equal up to rounding, "
+        "are drawn there. The largest is {worst} ({kpi}, {controller}); the line marks {bar}, the bar set.{plans}",
+    ),
+    "caption.engine_plans": (
+        " Los planes del MPC la superan, hasta {worst} ({kpi}, {controller}): se resuelven de nuevo cada hora y, donde "
+        "dos cuestan casi lo mismo, decide lo que CityLearn redondea al guardar en float32; con las mismas acciones "
+        "el año es el mismo.",
+        " MPC's plans exceed it, up to {worst} ({kpi}, {controller}): they are solved anew every hour, and where two "
+        "cost nearly the same, what CityLearn's float32 storage rounds away decides; the same actions give the same "
+        "year.",
     ),
     "caption.policy_day": (
         (
@@ -405,22 +395,40 @@ TEXT: dict[str, tuple[str, str]] = {
         ),
     ),
     "caption.main": (
-        (
-            "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t "
-            "del 95{space}% "
-            "entre semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los "
-            "ciclos servidos; "
-            "los que no lo cumplen van aparte, al final. Quien conoce el futuro (MPC perfecto, óptimo) es cota, no "
-            "competidor. Tiempos: de un entrenamiento, y de un año en {engine}, simulador incluido."
-        ),
-        (
-            "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over "
-            "seeds where "
-            "there is more than one. Service: departures met ≥ {gate} and every cycle served; those "
-            "that fail "
-            "are listed apart, last. Who knows the future (MPC, perfect; optimum) is a bound, no competitor. Times: of "
-            "one training, and of a year in {engine}, its simulator included."
-        ),
+        "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t del 95{space}% entre "
+        "semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; los que no "
+        "lo cumplen van aparte, al final. Quien conoce el futuro (MPC perfecto, óptimo) es cota, no competidor.",
+        "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where there is "
+        "more than one. Service: departures met ≥ {gate} and every cycle served; those that fail are listed apart, "
+        "last. Who knows the future (MPC, perfect; optimum) is a bound, no competitor.",
+    ),
+    "caption.verdict": (
+        "Lo que consigue {controller}, semilla {seed}, y BAU, en semanas que no vio: {split}, {engine}, edición "
+        "{edition}. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos.",
+        "What {controller}, seed {seed}, and BAU reach on weeks it never saw: {split}, {engine}, {edition} edition. "
+        "Service: departures met ≥ {gate} and every cycle served.",
+    ),
+    "caption.costs": (
+        "Lo que cuesta calcular: un entrenamiento (media de las semillas) y un año en {engine}, simulador incluido, "
+        "en minutos de CPU; y una decisión de todas las viviendas, mediana y percentil 95, en tiempo de reloj: el MPC "
+        "resuelve un problema cada hora, la política aprendida evalúa una red (el grafo ONNX que se sirve; –: sin "
+        "medir). Datos: edición {edition}.",
+        "What computing costs: one training (mean of the seeds) and a year in {engine}, its simulator included, in "
+        "CPU minutes; and one decision for all homes, median and 95th percentile, by the wall clock: MPC solves a "
+        "problem each hour, the learned policy evaluates a network (the ONNX graph that is served; –: not measured). "
+        "Data: {edition} edition.",
+    ),
+    "caption.settings": (
+        "Ajustes con que se entrena {variant}; el significado, en inglés, es el comentario de configs/{profile}.yaml.",
+        "Settings that {variant} is trained with; the meaning is the comment in configs/{profile}.yaml.",
+    ),
+    "caption.community": (
+        "Lo que cada vivienda tiene, observa y decide, edición {edition}.",
+        "What each home has, observes and decides, {edition} edition.",
+    ),
+    "caption.homes": (
+        "Cambio del coste de cada vivienda frente a BAU (semilla 0), {split}, {engine}, edición {edition}.",
+        "Change of each home's cost against BAU (seed 0), {split}, {engine}, {edition} edition.",
     ),
     "caption.relative": (
         (
@@ -449,28 +457,30 @@ TEXT: dict[str, tuple[str, str]] = {
         "{variant}: {difference} (p de Holm {p})",
         "{variant}: {difference} (Holm's p {p})",
     ),
+    "caption.paired_line": (
+        "{variant}: {difference} (p de Holm {p} por semillas, {p_weeks} por semanas)",
+        "{variant}: {difference} (Holm's p {p} by seed, {p_weeks} by week)",
+    ),
+    "caption.doubtful": (
+        " Lo que distinguen las semillas y no las semanas: {variants}.",
+        " What seeds tell apart and weeks do not: {variants}.",
+    ),
     "caption.paired": (
-        (
-            "{ours} menos cada controlador: diferencia de compuesto por semillas ({seeds}) y por semanas de prueba "
-            "({weeks}), cada punto una, con su media y su intervalo t del 95{space}%; {split}, {engine}, edición "
-            "{edition}. Por debajo de cero gana {ours}; más allá de ±{linear} la escala es logarítmica. Por semillas: "
-            "{differences}.{failing}"
-        ),
-        (
-            "{ours} minus each controller: difference in composite by seed ({seeds}) and by test week ({weeks}), a "
-            "point each, with mean and 95% t interval; {split}, {engine}, {edition} edition. Below zero, {ours} is "
-            "better; beyond ±{linear} the scale is logarithmic. By seed: {differences}.{failing}"
-        ),
+        "{ours} menos cada controlador: diferencia de compuesto por semillas ({seeds}) y por semanas de prueba "
+        "({weeks}), cada punto una, con su media y su intervalo t del 95{space}%; {split}, {engine}, edición "
+        "{edition}. Por debajo de cero gana {ours}; más allá de ±{linear} la escala es logarítmica. "
+        "{differences}.{doubtful}{failing}",
+        "{ours} minus each controller: difference in composite by seed ({seeds}) and by test week ({weeks}), a point "
+        "each, with mean and 95% t interval; {split}, {engine}, {edition} edition. Below zero, {ours} is better; "
+        "beyond ±{linear} the scale is logarithmic. {differences}.{doubtful}{failing}",
     ),
     "caption.ramping": (
-        (
-            "Rampas: parte de las horas en que el consumo neto del distrito sube, o baja, más de lo que marca el eje. "
-            "Subida media (las bajadas cuentan cero) y la que se supera una hora de cada cien: {steps}."
-        ),
-        (
-            "Ramping: share of the hours in which the district's net consumption steps up, or down, by more than the "
-            "axis says. Mean step up (downward ones count zero) and the one exceeded in one hour of a hundred: {steps}."
-        ),
+        "Rampas: parte de las horas en que el consumo neto del distrito sube, o baja, más de lo que marca el eje, con "
+        "todas las semillas ({seeds}). Subida media (las bajadas cuentan cero) y la que se supera una hora de cada "
+        "cien: {steps}.",
+        "Ramping: share of the hours in which the district's net consumption steps up, or down, by more than the axis "
+        "says, all seeds ({seeds}) together. Mean step up (downward ones count zero) and the one exceeded in one hour "
+        "of a hundred: {steps}.",
     ),
     "caption.step": (
         "{controller} {mean} y {rare}{space}kWh/h",
@@ -480,6 +490,7 @@ TEXT: dict[str, tuple[str, str]] = {
         " † Por debajo del servicio exigido: {variants}.",
         " † Below the service gate: {variants}.",
     ),
+    "caption.of": (" {split}, {engine}, edición {edition}.", " {split}, {engine}, {edition} edition."),
     "caption.family": (
         (
             "{family}: compuesto sobre BAU (media ± intervalo t del 95{space}%, IQM con intervalo bootstrap), "

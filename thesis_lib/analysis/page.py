@@ -28,6 +28,7 @@ from thesis_lib.provenance import replacing, write_csv_atomic, write_text_atomic
 
 SHOWN_WIDTH = 720  # pixels on a notebook's page
 TEXT_WIDTH = 6.1  # inches: the text block of the thesis (A4, 27.5 mm margins)
+SHARE = 0.75  # of the text block's height that a figure may take: the rest is for its caption
 
 
 def use_style() -> None:
@@ -102,7 +103,7 @@ def _include(name: str, text: str) -> str:
         [
             r"\begin{figure}[htbp]",
             r"  \centering",
-            rf"  \includegraphics[width=\textwidth]{{{name}.pdf}}",
+            rf"  \includegraphics[width=\textwidth,height={SHARE}\textheight,keepaspectratio]{{{name}.pdf}}",
             rf"  \caption{{{labels.latex(text)}}}",
             rf"  \label{{fig:{name}}}",
             r"\end{figure}",
@@ -189,7 +190,7 @@ LOOKS = {
     "random": Look("#BDBDBD", (0, (1, 3)), "x", ""),
     "independent_td3": Look("#882255", (0, (4, 1, 1, 1, 1, 1)), "<", "++++"),
     "independent_sac": Look("#CC79A7", (0, (2, 1)), ">", "xxxx"),
-    "marlisa": Look("#D55E00", (0, (8, 2)), "P", "\\\\\\\\"),
+    "marlisa": Look("#D55E00", (0, (5, 1, 2, 1)), "P", "\\\\\\\\"),
     "maddpg": Look("#009E73", (0, (3, 1)), "^", "----"),
     "cooperative_maddpg": Look("#0072B2", "-", "o", ""),
     "mpc_forecast": Look("#999933", (0, (8, 1, 1, 1)), "p", "oo"),

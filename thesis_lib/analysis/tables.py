@@ -29,6 +29,7 @@ from thesis_lib.provenance import write_csv_atomic, write_text_atomic
 
 KEY = ["controller", "variant"]
 BAU = evaluation.REFERENCE
+OURS = "cooperative_maddpg"
 ORDER = [
     "charge_on_arrival",
     BAU,
@@ -174,12 +175,18 @@ def controllers(
 
 
 def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame:
-    """What each controller costs to compute, from the records of its runs: CPU minutes, means over its seeds.
+    """What each controller costs to compute: from the records of its runs, means over its seeds.
 
     Returns:
-        Indexed by (controller, variant): training_minutes (of one seed; NaN where nothing is trained) and
-        year_minutes (to roll the year in ``engine``, the engine's own work included; NaN if it was not rolled there).
+        Columns controller, variant, training_minutes (CPU, of one seed; NaN where nothing is trained), year_minutes
+        (CPU, to roll the year in ``engine``, the engine's own work included; NaN if it was not rolled there),
+        decision_us and decision_slow_us (median and 95th percentile of one decision for all homes, wall clock). The
+        last two are of plans, which solve a problem each hour; of ours the median of the graph that is served, where
+        notebook 05 has measured it. Who has none of these is left out.
     """
+    file = paths.tables(profile) / "latency_forms.csv"
+    forms = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["variant", "form", "p50_us"])
+    served = forms[forms["form"] == "onnx"].set_index("variant")["p50_us"]
     lines = []
     for file in sorted((paths.results(profile) / "runs" / edition).glob("*/*/seed_*/run.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -187,27 +194,31 @@ def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame
         line: dict[str, Any] = {"controller": record["controller"], "variant": record["variant"]}
         for column, stage in (("training_minutes", "training"), ("year_minutes", f"evaluation_{engine}")):
             line[column] = stages[stage]["cpu_s"] / 60 if stage in stages else np.nan
+        if record["controller"].startswith("mpc_"):
+            spread = record.get("decision_seconds", {}).get(engine, {})
+            for column, part in (("decision_us", "p50"), ("decision_slow_us", "p95")):
+                line[column] = 1e6 * spread.get(part, np.nan)
+        elif record["controller"] == OURS:
+            line["decision_us"] = served.get(record["variant"], np.nan)
         lines.append(line)
-    columns = [*KEY, "training_minutes", "year_minutes"]
-    return pd.DataFrame(lines, columns=columns).groupby(KEY, sort=False).mean()
+    columns = [*KEY, "training_minutes", "year_minutes", "decision_us", "decision_slow_us"]
+    table = pd.DataFrame(lines, columns=columns).groupby(KEY, sort=False).mean().dropna(how="all")
+    return table.loc[keys(table.reset_index())].reset_index()
 
 
-def main(kpis: pd.DataFrame, profile: str, *, split: str, engine: str, edition: str) -> pd.DataFrame:
-    """The thesis' main table: `controllers` with both service shares and what each costs to compute.
+def main(kpis: pd.DataFrame, *, split: str, engine: str, edition: str) -> pd.DataFrame:
+    """The thesis' main table: `controllers` with both service shares.
 
     Args:
         kpis: the long table.
-        profile: whose records are read for the cost.
         split, engine, edition: of the rows.
 
     Returns:
-        As `controllers`, and columns of `costs`. A bound stands in the same table: of any engine, since nobody acts.
+        As `controllers`. A bound stands in the same table: of any engine, since nobody acts.
     """
     rows = with_bound(kpis, split=split, engine=engine, edition=edition)
     names = (COMPOSITE, *TERMS, *SERVICE)
-    table = controllers(rows, split=split, engine=engine, edition=edition, names=names)
-    spent = costs(profile, edition, engine)
-    return table.join(spent, on=KEY).dropna(axis="columns", how="all")
+    return controllers(rows, split=split, engine=engine, edition=edition, names=names)
 
 
 def with_bound(kpis: pd.DataFrame, *, split: str, engine: str, edition: str) -> pd.DataFrame:
@@ -246,6 +257,7 @@ def engines(
     return table.assign(_a=place, _b=kind).sort_values(["_a", "_b"]).drop(columns=["_a", "_b"]).reset_index(drop=True)
 
 
+PAGE_ROWS = 40  # more than these run over several pages
 _FIT = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"  # needs graphicx
 
 
@@ -265,7 +277,7 @@ def heading(column: str) -> str:
         return f"{labels.kpi(base)} / BAU"
     controller, slash, variant = column.partition("/")
     if slash and f"controller.{controller}" in labels.TEXT:
-        return labels.controller(controller, variant)
+        return f"{labels.controller(controller, variant)} (%)"  # a change, home by home
     return labels.t(f"table.{column}") if f"table.{column}" in labels.TEXT else column
 
 
@@ -273,8 +285,9 @@ def _digits(values: pd.Series) -> int:
     numbers = values.dropna().abs()
     if numbers.empty or pd.api.types.is_integer_dtype(values):
         return 0
-    if 2 <= numbers.max() < 10 and np.allclose(numbers, numbers.round(1), rtol=0, atol=1e-9):
-        return 1  # a size given to a tenth, such as 6.4 kWh; ratios keep three
+    for digits in (0, 1, 2) if 2 <= numbers.max() < 10 else (0,) if numbers.max() >= 10 else ():
+        if np.allclose(numbers, numbers.round(digits), rtol=0, atol=1e-9):
+            return digits  # a size as it is given, such as 6.4 kWh or 13 h; ratios keep three
     return 0 if numbers.max() >= 1000 else 1 if numbers.max() >= 10 else 3
 
 
@@ -298,7 +311,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.controller(name) for name in values]
         elif column == "unit":
             cells = [labels.unit(name) for name in values]
-        elif column in ("kpi", "split", "group"):
+        elif column in ("kpi", "split", "group", "figure"):
             cells = [labels.t(f"{column}.{name}") for name in values]
         elif column == "meaning" and labels.language() == "es":
             cells = [SETTINGS_ES.get(name, text) for name, text in zip(frame["parameter"], values, strict=True)]
@@ -313,8 +326,9 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             halves = frame[f"{column}_half"] if f"{column}_half" in frame else [None] * len(frame)
             whole = pd.api.types.is_integer_dtype(values)
-            mixed = frame.select_dtypes("float").drop(columns="distance", errors="ignore")
-            digits = [_digits(mixed.loc[at] if "kpi" in frame and not whole else values) for at in frame.index]
+            mixed = frame.select_dtypes("float").drop(columns=["distance", "ratio"], errors="ignore")
+            own = {"kpi", "figure"} & set(frame) and not whole and column in mixed  # each row has its own decimals
+            digits = [_digits(mixed.loc[at] if own else values) for at in frame.index]
             cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
             if f"{column}_low" in frame:
                 ends = zip(cells, frame[f"{column}_low"], frame[f"{column}_high"], digits, strict=True)
@@ -341,8 +355,8 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: Words = "", labe
     """Write ``results/<profile>/tables/<name>.csv`` as it is and ``<language>/<name>.tex`` as ``printed`` shows it.
 
     The index is not written: put what must be read into a column. In the .tex a rule separates the rows
-    that fail the service gate (column ``gate``), and wide tables shrink to the text width. Every file is written
-    whole or not at all.
+    that fail the service gate (column ``gate``), wide tables shrink to the text width, and long ones run over several
+    pages. Every file is written whole or not at all.
 
     Args:
         frame: the table.
@@ -375,19 +389,24 @@ def _tex(frame: pd.DataFrame, caption: str, label: str) -> str:
     """The table for LaTeX, in the language in use."""
     shown = printed(frame).map(labels.latex)
     words = _words(frame)
-    column_format = "".join("l" if column in words else "r" for column in shown.columns)
+    wordy = [c for c in shown.columns if c in words and shown[c].str.len().max() > 60]  # their lines are broken
+    share = f">{{\\raggedright\\arraybackslash}}p{{{0.66 / max(len(wordy), 1):.2f}\\textwidth}}"
+    form = ["r" if column not in words else share if column in wordy else "l" for column in shown.columns]
     shown.columns = pd.Index([_stacked(labels.latex(column)) for column in shown.columns])
+    long = len(frame) > PAGE_ROWS
     tex = shown.style.hide(axis="index").to_latex(
         hrules=True,
         caption=labels.latex(caption) or None,
         label=label,
-        position="htbp",
-        position_float="centering",
-        column_format=column_format,
+        position=None if long else "htbp",
+        position_float=None if long else "centering",
+        column_format="".join(form),
+        environment="longtable" if long else None,
     )
-    if len(shown.columns) > 5:  # no wider than the text, whatever the words' length
-        tex = tex.replace(r"\begin{tabular}", _FIT + "{!}{%\n" + r"\begin{tabular}", 1)
-        tex = tex.replace(r"\end{tabular}", r"\end{tabular}}", 1)
+    tex = tex.replace("Continued on next page", labels.latex(labels.t("claims.continued")))
+    # No wider than the text, whatever the words' length.
+    tex = tex.replace(r"\begin{tabular}", _FIT + "{!}{%\n" + r"\begin{tabular}", 1)
+    tex = tex.replace(r"\end{tabular}", r"\end{tabular}}", 1)
     if "gate" in frame and 0 < frame["gate"].sum() < len(frame):
         lines = tex.splitlines()
         body = lines.index(r"\midrule") + 1
@@ -408,8 +427,8 @@ def publish(frame: pd.DataFrame, name: str, profile: str | None, text: Words = "
         display(Markdown(f"*{words}*"))
 
 
-def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = "official") -> str:
-    """The caption of the ``main``, ``relative`` or ``distance`` table.
+def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = "official", **values: object) -> str:
+    """The caption of a table: ``caption.<kind>``, with the words for these and further ``values``.
 
     Raises:
         ValueError: no such caption.
@@ -420,6 +439,7 @@ def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = 
         engine=labels.t(f"engine.{engine}"),
         edition=labels.t(f"edition.{edition}"),
         gate=labels.number(evaluation.GATE, 2),
+        **values,
     )
 
 
@@ -501,11 +521,11 @@ def home_costs(
     variant: str = "default",
     rows: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Each home's cost in EUR over ``rows`` (None: all): controller, variant, home, value."""
+    """Each home's cost in EUR over ``rows`` (None: all): home, value, controller, variant, seed (0)."""
     cost = run.price * np.clip(run.net, 0, None)
     inside = slice(None) if rows is None else np.isin(run.rows, rows)
     frame = pd.DataFrame({"home": list(names), "value": cost[inside].sum(axis=0)})
-    return frame.assign(controller=controller, variant=variant)
+    return frame.assign(controller=controller, variant=variant, seed=0)
 
 
 def district(run: Trajectory, service: Service) -> pd.DataFrame:

@@ -21,7 +21,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "verdict.confirmed": ("confirmada", "confirmed"),
     "verdict.refuted": ("refutada", "refuted"),
-    "verdict.undecided": ("indecisa", "undecided"),
+    "verdict.undecided": ("no concluyente", "undecided"),
     "verdict.not_testable": ("no contrastable aquí", "not testable here"),
     "verdict.not_measured": ("sin medir aún", "not yet measured"),
     "claim.1.said": (
@@ -78,7 +78,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "claim.6.said": ("V2G aporta una ventaja.", "V2G brings an advantage."),
     "claim.6.hypothesis": (
-        "Sin V2G el compuesto es mayor, con el mismo servicio.",
+        "Sin V2G el compuesto es mayor, a igual servicio.",
         "Without V2G the composite is higher, at equal service.",
     ),
     "claim.6.test": (
@@ -98,7 +98,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Hours in which the battery works, seed 0; self-consumption by seed on test weeks.",
     ),
     "claim.8.said": (
-        "Ahorra al año 262.800–350.400 kWh, 26–35 mil dólares y 131–175 t de CO₂.",
+        "Ahorra al año 262{space}800–350{space}400 kWh, 26–35 mil dólares y 131–175 t de CO₂.",
         "Saves 262,800-350,400 kWh, 26-35 k$ and 131-175 t of CO₂ a year.",
     ),
     "claim.8.hypothesis": (
@@ -168,15 +168,15 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "claim.15.said": ("Escalable, transferible, robusto.", "Scalable, transferable, robust."),
     "claim.15.hypothesis": (
-        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y medidores defectuosos sigue bajo BAU y "
-        "sirve.",
+        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y contadores defectuosos sigue bajo BAU y "
+        "cumple el servicio.",
         "A home takes no more time among a thousand; with unseen homes and bad meters it stays below BAU and serves.",
     ),
     "claim.15.test": (
         "Ablaciones por semillas. No se contrastan precios desplazados ni viviendas que se dan de baja.",
         "Ablations by seed. Shifted prices and homes that drop out are not tested.",
     ),
-    "found.absent": ("Aún no hay filas de {what}.", "No rows of {what} yet."),
+    "found.absent": ("Aún sin filas: {what}.", "No rows yet: {what}."),
     "found.percent": ("{value}{space}%", "{value}%"),
     "found.against": ("Menos que {base}: {parts}.", "Less than {base}: {parts}."),
     "found.not_taken": (
@@ -194,7 +194,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "({seeds} seeds in common).",
     ),
     "found.citation": (
-        "Es multiagente: un agente por edificio, que se coordinan. {here} (aquí, {homes} viviendas).",
+        "Es multiagente: un agente por edificio, y se coordinan entre sí. {here} (aquí, {homes} viviendas).",
         "It is multi-agent: one agent per building, and they coordinate. {here} (here, {homes} homes).",
     ),
     "found.marlisa_here": ("Se ejecuta así en esta comparación", "It runs so in this comparison"),
@@ -203,6 +203,9 @@ TEXT: dict[str, tuple[str, str]] = {
         "{homes} viviendas unifamiliares según su documentación, de {load}{space}MWh de consumo medio al año.",
         "{homes} homes, single-family as their documentation says, of {load}{space}MWh of mean load a year.",
     ),
+    "device.electrical_storage": ("baterías", "batteries"),
+    "device.electric_vehicle_storage": ("coches", "cars"),
+    "device.deferrable_appliance": ("electrodomésticos aplazables", "deferrable appliances"),
     "found.thermal": (
         "La demanda térmica de los datos es {demand}{space}kWh; se controlan: {kinds}.",
         "The data's thermal demand is {demand}{space}kWh; what is controlled: {kinds}.",
@@ -213,9 +216,9 @@ TEXT: dict[str, tuple[str, str]] = {
         "Without V2G, composite {gain}; battery cycles {cycles_with} with and {cycles_without} without; cars give back "
         "{back}{space}kWh (seed 0). {service}",
     ),
-    "found.both_serve": ("Ambas sirven.", "Both serve."),
+    "found.both_serve": ("Ambas cumplen el servicio.", "Both serve."),
     "found.not_both_serve": (
-        "No ambas cumplen el servicio: no se comparan.",
+        "No cumplen ambas el servicio: no se comparan.",
         "Not both pass the service gate: no comparison.",
     ),
     "found.battery": (
@@ -267,8 +270,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "found.composite": ("{variant}: compuesto {value}", "{variant}: composite {value}"),
     "found.robust": (
-        "{parts} (compuesto sobre BAU: menos de 1 gana; † no sirve).",
-        "{parts} (composite over BAU: below 1 is better; † does not serve).",
+        "{parts} (compuesto sobre BAU: menos de 1 gana; † no cumple el servicio).",
+        "{parts} (composite over BAU: below 1 is better; † fails the service gate).",
     ),
     # impact and indicators
     "table.base": ("Frente a", "Against"),
@@ -307,11 +310,11 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.compare": (
         "{ours} menos cada controlador, sobre BAU: diferencia pareada por semillas (intervalo t del 95{space}%) y por "
-        "semanas de prueba, p de Holm en la tabla, probabilidad de mejora; valor e IQM son del otro "
-        "({split}, {engine}, edición {edition}).",
+        "semanas de prueba, p de Holm en la tabla, probabilidad de mejora; valor (intervalo t) e IQM (intervalo "
+        "bootstrap) son los del controlador de la fila ({split}, {engine}, edición {edition}).",
         "{ours} minus each controller, over BAU: difference paired by seed (95% t interval) and by test week, Holm's p "
-        "within the table, probability of improvement; value and IQM are the other's ({split}, {engine}, {edition} "
-        "edition).",
+        "within the table, probability of improvement; value (t interval) and IQM (bootstrap interval) are those of "
+        "the row's own controller ({split}, {engine}, {edition} edition).",
     ),
     # the figures of the READMEs
     "readme.nothing": (

@@ -1,0 +1,77 @@
+"""The committed tables and figures of the thesis hold what its rows say: `make thesis` writes them anew."""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pandas as pd
+import pytest
+
+from thesis_lib import paths
+from thesis_lib.analysis import comparison, evaluation, figures, labels, tables
+
+WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
+
+
+@pytest.fixture(scope="module")
+def kpis() -> pd.DataFrame:
+    return evaluation.read_rows(paths.results("thesis") / "kpis.csv")
+
+
+def same(written: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(written, expected.reset_index(drop=True), check_dtype=False, rtol=1e-9)
+
+
+def test_the_main_table_is_of_these_rows(kpis: pd.DataFrame) -> None:
+    same(pd.read_csv(paths.tables("thesis") / "main.csv"), tables.main(kpis, **WHERE))
+
+
+def test_the_comparison_is_of_these_rows(kpis: pd.DataFrame) -> None:
+    pairs = tables.keys(tables.select(kpis, **WHERE))
+    weeks = comparison.weekly("thesis", pairs, engine=WHERE["engine"], edition=WHERE["edition"])
+    table = comparison.compare(kpis, comparison.OURS, [p for p in pairs if p != comparison.OURS], weeks, **WHERE)
+    written = pd.read_csv(paths.tables("thesis") / "comparison.csv")
+    same(written[written["pairs"] > 0].reset_index(drop=True), comparison.printed(table))
+    own = comparison.level(kpis, comparison.OURS, **WHERE)
+    same(written.loc[written["pairs"] == 0, list(own)].reset_index(drop=True), own)
+
+
+def test_the_headline_figure_is_of_these_rows(kpis: pd.DataFrame) -> None:
+    drawn = figures.FIGURES["kpi_bars"].data(kpis, **WHERE)
+    for name in ("kpi_bars", "comparison_kpis"):
+        same(pd.read_csv(paths.figures("thesis") / f"{name}.csv"), drawn)
+
+
+@pytest.mark.parametrize("language", labels.LANGUAGES)
+def test_captions_say_what_is_drawn(language: str) -> None:
+    folder = paths.figures("thesis") / language
+    hourly = (
+        "mean_day",
+        "load_duration",
+        "hard_week",
+        "price_response",
+        "ramping",
+        "departure_margins",
+        "home_heatmap",
+    )
+    with labels.using(language):
+        for name in hourly:
+            text = (folder / f"{name}.txt").read_text(encoding="utf-8")
+            weeks = labels.t("weeks.year" if name == "departure_margins" else "weeks.test")
+            of = (weeks[1:], labels.t("engine.citylearn"), labels.t("edition.official"))
+            assert all(word in text for word in of), name
+            one = name in ("load_duration", "hard_week", "departure_margins", "home_heatmap")
+            assert re.search(r"(?:seed|semilla) 0" if one else r"(?:seeds|semillas) \(10\)", text), name
+
+
+def test_the_margins_behind_the_figure_count_what_its_caption_counts() -> None:
+    margins = pd.read_csv(paths.figures("thesis") / "departure_margins.csv")
+    text = (paths.figures("thesis") / "en" / "departure_margins.txt").read_text(encoding="utf-8")
+    for pair, own in margins.groupby(tables.KEY):
+        missed = own.loc[own["margin"] < -5, "departures"].sum()
+        with labels.using("en"):
+            assert f"{labels.controller(*pair)} {missed} of " in text
