@@ -168,8 +168,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "claim.15.said": ("Escalable, transferible, robusto.", "Scalable, transferable, robust."),
     "claim.15.hypothesis": (
-        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y contadores defectuosos sigue bajo BAU y "
-        "cumple el servicio.",
+        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y contadores defectuosos sigue bajo BAU "
+        "y cumple el servicio.",
         "A home takes no more time among a thousand; with unseen homes and bad meters it stays below BAU and serves.",
     ),
     "claim.15.test": (
