@@ -156,9 +156,9 @@ def test_settings_carry_the_comments_of_the_profile(monkeypatch: pytest.MonkeyPa
     assert table.loc["discount", "value"] == "0.99" and "per hour" in table.loc["discount", "meaning"]
     assert table.loc["unheard_of", "meaning"] == ""
     # A key that comes again below, for another learner, keeps its own comment; one without takes the line above it.
-    table = tables.settings("thesis", {"rollout_horizon": 48, "weights": {}}).set_index("parameter")
+    table = tables.settings("thesis", {"rollout_horizon": 48, "weights": {"cost": 0.25}}).set_index("parameter")
     assert table.loc["rollout_horizon", "meaning"].startswith("K: hours rolled")
-    assert table.loc["weights", "meaning"].startswith("Of the reward's terms")
+    assert table.loc["weights.cost", "meaning"].startswith("Of the reward's terms")
     # Every setting has a meaning in both languages.
     table = tables.settings("thesis", load_config("thesis").train)
     assert (table["meaning"] != "").all()

@@ -419,7 +419,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Data: {edition} edition.",
     ),
     "caption.settings": (
-        "Ajustes con que se entrena {variant}; el significado, en inglés, es el comentario de configs/{profile}.yaml.",
+        "Ajustes con que se entrena {variant}, de configs/{profile}.yaml.",
         "Settings that {variant} is trained with; the meaning is the comment in configs/{profile}.yaml.",
     ),
     "caption.community": (

@@ -314,7 +314,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         elif column in ("kpi", "split", "group", "figure"):
             cells = [labels.t(f"{column}.{name}") for name in values]
         elif column == "meaning" and labels.language() == "es":
-            cells = [SETTINGS_ES.get(name, text) for name, text in zip(frame["parameter"], values, strict=True)]
+            names = frame["parameter"].str.partition(".")[0]
+            cells = [SETTINGS_ES.get(name, text) for name, text in zip(names, values, strict=True)]
         elif column == "gate":
             cells = [labels.t("gate.pass" if passes else "gate.fail") for passes in values]
             if SERVICE[0] in frame:  # a bound is no trajectory: it serves nobody, well or badly
@@ -582,8 +583,8 @@ def settings(profile: str, values: Mapping[str, object]) -> pd.DataFrame:
         values: the settings in force, by their keys.
 
     Returns:
-        Columns parameter, value (text), meaning (English, as in the file: the comment behind the key where it comes
-        first, or else the one above it; empty without).
+        Columns parameter (each entry of a mapping apart, such as weights.cost), value (text), meaning (English, as in
+        the file: the comment behind the key where it comes first, or else the one above it; empty without).
 
     Raises:
         FileNotFoundError: no such profile.
@@ -595,5 +596,9 @@ def settings(profile: str, values: Mapping[str, object]) -> pd.DataFrame:
         if code and (comment or above):
             comments.setdefault(code.partition(":")[0], comment or above)
         above = f"{above} {comment}".strip() if comment and not code else ""
-    lines = [(name, str(value), comments.get(name, "")) for name, value in values.items()]
+    lines = [
+        (name + (f".{part}" if part else ""), str(one), comments.get(name, ""))
+        for name, value in values.items()
+        for part, one in (value.items() if isinstance(value, dict) else [("", value)])
+    ]
     return pd.DataFrame(lines, columns=["parameter", "value", "meaning"])
