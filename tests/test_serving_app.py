@@ -26,9 +26,9 @@ from served import exported, midsummer, packed, running
 from thesis_lib.community import dataset, original
 from thesis_lib.community.kpis import Service, evaluate
 from thesis_lib.maddpg.training import load_policy
+from thesis_lib.serving import app, comparison, export
 from thesis_lib.serving import client as clients
-from thesis_lib.serving import comparison, export
-from thesis_lib.serving.policy import ServedPolicy
+from thesis_lib.serving.policy import ServedPolicy, seal
 
 JSON = {"content-type": "application/json"}
 
@@ -293,7 +293,7 @@ def test_a_model_is_replaced_without_a_failed_request_and_a_bad_one_is_not_taken
     with running(tmp_path / "model", reload_seconds=0.05) as (client, _):
         answer = client.get("/ready")
         assert answer.status_code == 503 and answer.json()["model_loaded"] is False
-        assert "not a readable ONNX file" in answer.json()["reason"]
+        assert "damaged" in answer.json()["reason"]
         assert client.get("/health").status_code == 200
         assert client.post("/predict", json=body).status_code == 503
         put(whole)
@@ -309,7 +309,10 @@ def test_a_model_is_replaced_without_a_failed_request_and_a_bad_one_is_not_taken
 
         asking = threading.Thread(target=ask)
         asking.start()
-        for number, bad in enumerate((whole[:5000], b"nothing", (folder / "step.onnx").read_bytes())):
+        no_text = seal(whole[:-76].replace(b'"communication"', b'\xc4communication"'))
+        flipped = whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:]
+        step = (folder / "step.onnx").read_bytes()
+        for number, bad in enumerate((whole[:5000], b"nothing", no_text, flipped, step)):
             before = rejected(client)
             put(bad)
             until(lambda before=before: rejected(client) > before)
@@ -317,11 +320,28 @@ def test_a_model_is_replaced_without_a_failed_request_and_a_bad_one_is_not_taken
         put(export.with_card(whole, card | {"version": "another"}))
         until(lambda: client.get("/schema").json()["model_version"] == "another")
         file.unlink()
-        until(lambda: rejected(client) > 4)
+        until(lambda: rejected(client) > 6)
         assert client.post("/predict", json=body).json()["model_version"] == "another"
         stop.set()
         asking.join()
     assert set(statuses) == {200} and versions == {card["version"], "another"}
+
+
+def test_whatever_a_model_file_makes_a_library_raise_is_counted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = app.Service(app.Settings(model=folder))
+
+    def broken(path: Path, threads: int) -> ServedPolicy:
+        raise RuntimeError("nobody foresaw it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app, "ServedPolicy", broken)
+        service.load()
+    assert service.metrics.registry.get_sample_value("maddpg_model_rejected_total") == 1
+    assert service.policy is None and service.why == "policy.onnx: RuntimeError"
+    service.load()
+    assert service.policy is not None
 
 
 def test_overload_is_refused_and_passes(folder: Path) -> None:

@@ -180,10 +180,10 @@ class Service:
         self.seen = self.signature()
         try:
             policy = ServedPolicy(self.file, self.settings.threads)
-        except ModelError as error:
+        except Exception as error:  # whatever a file makes a library raise: start-up and the watch survive it
             self.metrics.rejected.inc()
-            self.why = str(error)
-            LOGGER.error("%s%s", error, "" if self.policy is None else f": {self.policy.version} stays in use")
+            self.why = str(error) if isinstance(error, ModelError) else f"{self.file.name}: {type(error).__name__}"
+            LOGGER.error("%s%s", self.why, "" if self.policy is None else f": {self.policy.version} stays in use")
             return
         if self.policy is not None and policy.sha256 == self.policy.sha256:
             return

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from thesis_lib.serving import data
-from thesis_lib.serving.policy import ModelError, ServedPolicy, open_graph
+from thesis_lib.serving.policy import ModelError, ServedPolicy, open_graph, read_card
 from thesis_lib.serving.schemas import Episode, SimulatedHour
 
 Array = NDArray[Any]
+
+
+class Community(BaseModel):
+    """What the service needs to know of the community in ``step.onnx``; see `export.community_graphs`."""
+
+    community: str
+    homes: list[str]
+    observation_names: list[list[str]]
+    action_names: list[list[str]]
+    chargers: list[str]
+    charger_home: list[int]
+    charger_car: list[int]
+    cars: list[str]
+    appliances: list[str]
+    floats: list[str]
+    widths: list[int]
+    indices: list[str]
+    index_widths: list[int]
+    capacity: list[float]
+    initial_soc: list[float]
+    minimum_soc: list[float]
+    keep: list[float]
 
 
 class EpisodeError(ValueError):
@@ -38,10 +60,7 @@ class Simulation:
             except OSError as error:
                 raise ModelError(f"{name} cannot be read ({error.strerror})") from None
         self.observe, self.step_graph = graphs
-        try:
-            self.about = json.loads(self.step_graph.get_modelmeta().custom_metadata_map["card"])
-        except (KeyError, json.JSONDecodeError):
-            raise ModelError("step.onnx says nothing of its community: export the model again") from None
+        self.about, _ = read_card(self.step_graph, Community, "step.onnx")
         if self.about["community"] != policy.card["community"]:
             raise ModelError("step.onnx is of another community than the policy: export the model again")
         self.series = data.read(dataset, self.about)
