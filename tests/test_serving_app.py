@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -364,22 +366,67 @@ def test_overload_is_refused_and_passes(folder: Path) -> None:
         assert client.post("/predict", json=body).status_code == 200
 
 
-def test_more_connections_than_allowed_are_refused(folder: Path) -> None:
-    with running(folder, connections=8) as (client, _):
-        address = (client.base_url.host, client.base_url.port)
-        client.get("/health")
-        held = [socket.create_connection(address, timeout=30) for _ in range(12)]
-        held[-1].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert b" 503 " in held[-1].recv(4096).splitlines()[0]
-        for connection in held:
-            connection.close()
-        for _ in range(600):
-            with httpx.Client(base_url=client.base_url) as fresh:
-                if fresh.get("/health").status_code == 200:
-                    break
-            time.sleep(0.05)
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"
+FILE = b"GET /static/vendor/chart-4.6.1.umd.min.js HTTP/1.1\r\nHost: x\r\n\r\n"
+WAITING = {  # what a client may send, and a little later, and then nothing more
+    "nothing": (b"", b""),
+    "half a head": (GET, b"X-More: "),
+    "half a head after a whole one": (GET + b"\r\n", GET),
+    "half a body": (POST % b"predict", b"["),
+    "half a body that nobody waits for": (POST % b"nowhere", b"["),
+    "more requests than it reads answers": (FILE * 20, b""),
+}
+
+
+@pytest.mark.parametrize("case", WAITING)
+def test_connections_that_wait_are_closed_and_the_service_answers_again(folder: Path, case: str) -> None:
+    with running(folder, connections=8, seconds=1) as (client, _), contextlib.ExitStack() as held:
+        client.close()  # its own connection would be one of the eight
+
+        def health() -> int:
+            with httpx.Client(base_url=client.base_url, timeout=30) as fresh:
+                return fresh.get("/health").status_code
+
+        connections = [held.enter_context(socket.socket()) for _ in range(9)]
+        for connection in connections:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((client.base_url.host, client.base_url.port))
+            connection.sendall(WAITING[case][0])
+        assert health() == 503
+        for connection in connections:
+            with contextlib.suppress(ConnectionError):  # the ninth was refused
+                connection.sendall(WAITING[case][1])
+        for _ in range(100):  # no longer than 10 s, and less than the 30 s that a connection may be kept for the next
+            if health() == 200:
+                break
+            time.sleep(0.1)
         else:
             raise AssertionError("it did not recover")
+
+
+def test_the_head_of_a_request_has_a_size(client: httpx.Client) -> None:
+    def answers(sent: bytes) -> list[str]:
+        with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as raw:
+            with contextlib.suppress(ConnectionError):
+                raw.sendall(sent)
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                while part := raw.recv(65536):
+                    answer += part
+        return re.findall(r"HTTP/1.1 (\d+)", answer.decode())
+
+    last = b"Connection: close\r\n\r\n"
+    assert answers(GET + b"Cookie: " + b"c" * 15_000 + b"\r\n" + last) == ["200"]
+    assert answers(GET + b"Cookie: " + b"c" * 17_000 + b"\r\n" + last) == ["431"]
+    assert answers(GET + b"X-Many: 1\r\n" * 2_000 + last) == ["431"]
+    assert answers(b"GET /" + b"a" * 17_000) == ["431"]
+    assert answers(GET + b"X-Endless: " + b"c" * 60_000_000) in ([], ["431"])  # or the connection was reset before
+    # One after the other: a body of any size is no part of a head, the next head is one of its own.
+    content = json.dumps({"observations": midsummer()} | {"more": "m" * 40_000}).encode()
+    body = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content) + content
+    assert answers(body + GET + b"Cookie: " + b"c" * 9_000 + b"\r\n\r\n" + GET + last) == ["422", "200", "200"]
+    assert client.get("/health").status_code == 200
 
 
 def test_a_request_under_way_is_answered_before_the_service_ends(folder: Path) -> None:

@@ -34,6 +34,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thesis_lib.serving import comparison
+from thesis_lib.serving.connections import bounded
 from thesis_lib.serving.data import DataError
 from thesis_lib.serving.metrics import Metrics
 from thesis_lib.serving.policy import ModelError, ObservationError, ServedPolicy
@@ -81,10 +82,10 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     threads: Annotated[int, Field(ge=1)] = 1  # of one inference
-    body_bytes: Annotated[int, Field(ge=1)] = 65_536  # largest request; 17 homes' observations take about 5,000
+    body_bytes: Annotated[int, Field(ge=1)] = 65_536  # largest body; 17 homes' observations take about 5,000
     concurrency: Annotated[int, Field(ge=1)] = 64  # requests under way; beyond: 429
     connections: Annotated[int, Field(ge=1)] = 1024  # open at once; beyond: 503
-    seconds: Annotated[float, Field(gt=0)] = 10.0  # for one request, its body included
+    seconds: Annotated[float, Field(gt=0)] = 10.0  # for a request's head, for the rest of it, for its answer to be read
     drain_seconds: Annotated[int, Field(ge=0)] = 20  # for the requests under way when the service is told to stop
     reload_seconds: Annotated[float, Field(gt=0)] = 1.0  # between two looks at the model file
 
@@ -442,6 +443,8 @@ def main(arguments: list[str] | None = None) -> int:
         access_log=False,
         server_header=False,
         log_config=None,
+        http=bounded(settings.seconds, lambda status: None),
+        ws="none",
         limit_concurrency=settings.connections,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=settings.drain_seconds,
