@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,22 @@ def test_altered_data_are_no_edition(tmp_path: Path) -> None:
         read(tmp_path, {})
     with pytest.raises(DataError, match="no schema.json in THESIS_DATA"):
         read(tmp_path / "nowhere", {})
+    whole = find("offline").schema.parent
+    shutil.copytree(whole, tmp_path / whole.name)
+    (tmp_path / whole.name / "schema.json").write_text('{"buildings": {')
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path / whole.name, {})
+
+
+def test_data_that_may_not_be_looked_at_are_no_fault_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(DataError, match="Permission denied"):
+        read(tmp_path, {})
 
 
 def test_an_episode_is_the_models(folder: Path) -> None:

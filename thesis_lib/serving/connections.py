@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
+from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEAD_BYTES = 16_384  # request line and headers; browsers and proxies send about a tenth of it
 
 
-def bounded(seconds: float, refused: Callable[[int], object]) -> type[HttpToolsProtocol]:
+def bounded(seconds: float, refused: Counter) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with the bounds that it lacks.
 
     On its own it keeps whatever headers come, and for ever a connection that sends half a request or none, or does not
@@ -19,7 +19,7 @@ def bounded(seconds: float, refused: Callable[[int], object]) -> type[HttpToolsP
 
     Args:
         seconds: from a connection, or from the first byte after an answer, to a whole head; and for an answer's way.
-        refused: is told the status of each refusal.
+        refused: counts each refusal by its status.
 
     Returns:
         What ``uvicorn.run`` takes as ``http``.
@@ -87,7 +87,7 @@ def bounded(seconds: float, refused: Callable[[int], object]) -> type[HttpToolsP
                 self.transport.abort()
 
         def refuse(self, status: int) -> None:
-            refused(status)
+            refused.labels(str(status)).inc()
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
 

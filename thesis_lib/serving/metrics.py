@@ -23,11 +23,14 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
-        self.errors = Counter("maddpg_prediction_errors", "Requests for actions that got none", registry=registry)
+        self.errors = Counter(
+            "maddpg_prediction_errors", "Requests for actions that were read and got none", registry=registry
+        )
         self.loaded = Gauge("maddpg_model_load_timestamp", "When the model was loaded, Unix time", registry=registry)
         labels = ("agents", "observations", "actions", "version")
         self.info = Gauge("maddpg_model_info", "The model in use; always 1", labels, registry=registry)
         self.rejected = Counter("maddpg_model_rejected", "Model files that could not be served", registry=registry)
+        self.refused = Counter("maddpg_requests_refused", "Answers of 400 and more", ("status",), registry=registry)
         begun = time.monotonic()
         uptime = Gauge("uptime_seconds", "Since the service began", registry=registry)
         uptime.set_function(lambda: time.monotonic() - begun)

@@ -75,6 +75,19 @@ def open_graph(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
         raise ModelError(f"not a readable ONNX file ({type(error).__name__})") from None
 
 
+def run(session: onnxruntime.InferenceSession, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """What a graph answers.
+
+    Raises:
+        ModelError: it fails.
+    """
+    try:
+        answer: list[NDArray[Any]] = session.run(None, inputs)
+    except Exception as error:  # as above
+        raise ModelError(f"the graph failed ({type(error).__name__})") from None
+    return answer
+
+
 def read_card(session: onnxruntime.InferenceSession, kind: type[Kind], name: str) -> tuple[dict[str, Any], Kind]:
     """The card in a graph's metadata: all of it, and what the service needs of it.
 
@@ -141,10 +154,7 @@ class ServedPolicy:
         Raises:
             ModelError: the graph fails, or its answer is no number.
         """
-        try:
-            actions: NDArray[np.float32] = self.session.run(None, {"observations": observations})[0]
-        except Exception as error:  # as above
-            raise ModelError(f"the graph failed ({type(error).__name__})") from None
+        actions: NDArray[np.float32] = run(self.session, {"observations": observations})[0]
         if not np.isfinite(actions).all():
             raise ModelError("the graph's answer is no number")
         return actions

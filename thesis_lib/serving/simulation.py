@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from thesis_lib.serving import data
-from thesis_lib.serving.policy import ModelError, ServedPolicy, open_graph, read_card
+from thesis_lib.serving.policy import ModelError, ServedPolicy, open_graph, read_card, run
 from thesis_lib.serving.schemas import Episode, SimulatedHour
 
 Array = NDArray[Any]
@@ -72,6 +72,7 @@ class Simulation:
 
         Raises:
             EpisodeError: no hour can be simulated from there.
+            ModelError: a graph fails.
         """
         series, about = self.series, self.about
         if start > series.rows - 2:
@@ -106,6 +107,7 @@ class Simulation:
 
         Raises:
             EpisodeError: no episode, or actions that do not fit.
+            ModelError: a graph fails; the episode stands after the last hour before.
         """
         if self.state is None:
             raise EpisodeError("no episode yet: POST /simulate/reset first")
@@ -133,9 +135,7 @@ class Simulation:
         inputs = {"actions": actions, "drift_noise": self.series.drift_noise, **self._inputs(row)}
         wanted = {value.name for value in self.step_graph.get_inputs()}
         names = [value.name for value in self.step_graph.get_outputs()]
-        found = dict(
-            zip(names, self.step_graph.run(None, {k: v for k, v in inputs.items() if k in wanted}), strict=True)
-        )
+        found = dict(zip(names, run(self.step_graph, {k: v for k, v in inputs.items() if k in wanted}), strict=True))
         self.state = {name: found[f"{name}_after"] for name in self.state}
         if not self._ended():
             self._look()
@@ -160,7 +160,7 @@ class Simulation:
         assert self.state is not None
         inputs = self._inputs(int(self.state["row"][0]))
         wanted = {value.name for value in self.observe.get_inputs()}
-        self.seen = self.observe.run(None, {name: value for name, value in inputs.items() if name in wanted})[0]
+        self.seen = run(self.observe, {name: value for name, value in inputs.items() if name in wanted})[0]
 
     def _inputs(self, row: int) -> dict[str, Array]:
         series = self.series
