@@ -20,6 +20,7 @@ import torch
 from conftest import find, model
 from served import checkpoint, exported, packed
 
+from thesis_lib import paths
 from thesis_lib.community import dataset
 from thesis_lib.community.model import FLOATS, INDICES, Community
 from thesis_lib.community.observations import Observer
@@ -52,6 +53,24 @@ def test_the_graph_acts_as_torch_does_in_every_hour_of_the_year(folder: Path) ->
     actions = served.unpack(served.act(served.pack(lists))[0])
     for home, names in enumerate(community.action_names):
         np.testing.assert_allclose(actions[home], done[7, 3, home, : len(names)], atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["announce", "broadcast", "none"])
+def test_the_committed_graphs_act_as_their_checkpoints_do_in_every_hour_of_the_year(variant: str) -> None:
+    community, folder = model(find("auto").edition), paths.ROOT / "models" / variant
+    trained = load_policy(folder / "best.pt", community)
+    seen, done = export.recorded(trained.policy, community)
+    served = ServedPolicy(folder / "policy.onnx")
+    assert served.card == json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert served.card["checkpoint"]["sha256"] == sha256(folder / "best.pt")
+    assert export.difference((folder / "policy.onnx").read_bytes(), community, seen, done) <= export.TOLERANCE
+    for home, name in enumerate(community.home_names if variant == "none" else ()):
+        own = open_graph((folder / "homes" / f"{name}.onnx").read_bytes())
+        observations = seen[..., home, : len(community.observation_names[home])].flatten(0, 1).numpy()
+        wanted = done[..., home, : len(community.action_names[home])].flatten(0, 1).numpy()
+        (found,) = own.run(None, {"observations": observations})
+        assert np.abs(found - wanted).max() <= export.TOLERANCE, name
+    assert len(list((folder / "homes").glob("*.onnx"))) == (17 if variant == "none" else 0)
 
 
 def test_the_card_says_what_the_policy_is(folder: Path) -> None:
