@@ -590,6 +590,9 @@ def test_the_head_of_a_request_has_a_size(client: httpx.Client) -> None:
     assert answers(GET + b"Cookie: " + b"c" * 17_000 + b"\r\n" + last) == ["431"]
     assert answers(GET + b"X-Many: 1\r\n" * 2_000 + last) == ["431"]
     assert answers(b"GET /" + b"a" * 17_000) == ["431"]
+    chunks = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    assert answers(chunks + b"X-Trailer: " + b"t" * 17_000) == ["431"]
+    assert answers(chunks + b"X-Trailer: 1\r\n" * 2_000) == ["431"]
     assert answers(GET + b"X-Endless: " + b"c" * 60_000_000) in ([], ["431"])  # or the connection was reset before
     # One after the other: a body of any size is no part of a head, the next head is one of its own.
     content = json.dumps({"observations": midsummer()} | {"more": "m" * 40_000}).encode()
