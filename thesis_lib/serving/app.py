@@ -198,7 +198,8 @@ class Service:
         except Exception as error:  # whatever a file makes a library raise: start-up and the watch survive it
             self.metrics.rejected.inc()
             self.why = str(error) if isinstance(error, ModelError) else f"{self.file.name}: {type(error).__name__}"
-            LOGGER.error("%s%s", self.why, "" if self.policy is None else f": {self.policy.version} stays in use")
+            stays = "" if self.policy is None else f": {self.policy.version} stays in use"
+            LOGGER.error("%s%s", self.why, stays, exc_info=not isinstance(error, ModelError))
             return
         if self.policy is not None and policy.sha256 == self.policy.sha256:
             return
