@@ -22,10 +22,12 @@ import promql_parser
 import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
+from starlette.routing import Mount, Route
 
 from thesis_lib import paths
 from thesis_lib.analysis import learner
 from thesis_lib.config import load_config
+from thesis_lib.serving import app
 
 DEPLOY = paths.ROOT / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "kubernetes" / "overlays").iterdir())
@@ -37,6 +39,8 @@ METRICS = {
     "maddpg_prediction_duration_seconds_sum": set(),
     "maddpg_prediction_duration_seconds_count": set(),
     "maddpg_prediction_errors_total": set(),
+    "maddpg_requests_refused_total": {"status"},
+    "maddpg_model_rejected_total": set(),
     "maddpg_model_load_timestamp": set(),
     "maddpg_model_info": {"agents", "observations", "actions", "version"},
     "uptime_seconds": set(),
@@ -382,6 +386,16 @@ def test_each_overlay_adds_what_it_is_for():
     assert balancer["type"] == "LoadBalancer"
     assert balancer["loadBalancerSourceRanges"] == [source["ipBlock"]["cidr"] for source in allowed]
     assert named(secure, "Ingress")["maddpg"]["spec"]["tls"]
+    # Everything but /metrics, which asks for no token and is scraped inside the cluster.
+    (rule,) = named(secure, "Ingress")["maddpg"]["spec"]["rules"]
+    public = {(path["path"], path["pathType"]) for path in rule["http"]["paths"]}
+    served = {route.path for route in app.create_app(app.Settings()).routes if isinstance(route, Route | Mount)}
+    assert {path for path in served if (path, "Exact") not in public and (path, "Prefix") not in public} == {
+        "/metrics",
+        "/simulate/reset",
+        "/simulate/step",
+    }
+    assert {path for path, kind in public if kind == "Prefix"} == {"/simulate", "/static"}
     nginx = named(secure, "NetworkPolicy")["ingress-nginx-in"]["spec"]["ingress"][0]["from"][0]
     assert nginx == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
     assert {"ServiceMonitor", "PrometheusRule"} <= {found["kind"] for found in secure}
@@ -431,7 +445,10 @@ def compose() -> Object:
 
 def test_compose_publishes_both_ports_and_mounts_files_that_are_there():
     services = compose()["services"]
-    assert services["service"]["ports"] == [f"8000:{PORT}", f"8080:{PORT}"]
+    # On this machine only, unless told otherwise; the token, if one is set, from whoever starts it.
+    here = "${MADDPG_ADDRESS:-127.0.0.1}"
+    assert services["service"]["ports"] == [f"{here}:8000:{PORT}", f"{here}:8080:{PORT}"]
+    assert services["service"]["environment"]["THESIS_TOKEN"] is None
     assert services["service"]["build"] == {"context": "..", "target": "serve"}
     assert (DEPLOY / services["service"]["build"]["context"] / "Dockerfile").resolve() == paths.ROOT / "Dockerfile"
     for name, service in services.items():

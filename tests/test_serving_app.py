@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import contextlib
+import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,14 +25,17 @@ import httpx
 import numpy as np
 import pytest
 from conftest import find, model
+from pydantic import ValidationError
 from served import exported, midsummer, packed, running
 
 from thesis_lib.community import dataset, original
 from thesis_lib.community.kpis import Service, evaluate
 from thesis_lib.maddpg.training import load_policy
+from thesis_lib.serving import app, comparison, export, simulation
 from thesis_lib.serving import client as clients
-from thesis_lib.serving import comparison, export
-from thesis_lib.serving.policy import ServedPolicy
+from thesis_lib.serving.policy import ModelError, ServedPolicy, seal
+from thesis_lib.serving.schemas import PredictRequest
+from thesis_lib.serving.simulation import Simulation
 
 JSON = {"content-type": "application/json"}
 
@@ -47,8 +54,7 @@ def client(folder: Path) -> Iterator[httpx.Client]:
 def test_health_and_readiness(client: httpx.Client) -> None:
     assert (client.get("/health").status_code, client.get("/health").json()) == (200, {"status": "healthy"})
     answer = client.get("/ready")
-    assert answer.status_code == 200
-    assert {"status": "ready", "model_loaded": True}.items() <= answer.json().items()
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "model_loaded": True})
 
 
 def test_predict(client: httpx.Client, folder: Path) -> None:
@@ -122,8 +128,41 @@ def test_a_body_that_is_no_request(client: httpx.Client, content: bytes, status:
 
 def test_a_body_too_large(client: httpx.Client) -> None:
     for content in (b" " * 70_000, iter([b" " * 1000] * 70)):  # with its length told, and without
-        assert client.post("/predict", content=content, headers=JSON).status_code == 413
+        answer = client.post("/predict", content=content, headers=JSON)
+        assert answer.status_code == 413 and "large" in answer.json()["detail"].lower()
     assert client.post("/predict", json={"observations": midsummer()}).status_code == 200
+
+
+def test_many_faults_cost_no_more_than_one(client: httpx.Client, folder: Path) -> None:
+    def cost(content: bytes) -> float:
+        seconds = []
+        for _ in range(5):
+            begun = time.process_time()
+            with pytest.raises(ValidationError) as fault:
+                PredictRequest.model_validate_json(content)
+            problem = app.refusal(fault.value, served).detail
+            seconds.append(time.process_time() - begun)
+            assert problem["home"] == "Building_1"
+        return min(seconds)
+
+    served = ServedPolicy(folder / "policy.onnx")
+    numbers = b'{"observations": [[' + b"1.0, " * 11_000
+    for faults in (b"null," * 10_000 + b"null]]}", b"null]," + b"[null]," * 8_000 + b"[]]}"):
+        assert cost(b'{"observations": [[' + faults) < 5 * cost(numbers + b"null]]}")
+
+
+def refused(client: httpx.Client, status: int) -> float:
+    found = re.search(rf'maddpg_requests_refused_total{{status="{status}"}} (\S+)', client.get("/metrics").text)
+    return float(found[1]) if found else 0.0
+
+
+def test_refusals_are_counted_by_their_status(client: httpx.Client) -> None:
+    before = {status: refused(client, status) for status in (404, 413, 422, 431)}
+    client.get("/nowhere")
+    client.post("/predict", content=b" " * 70_000, headers=JSON)
+    client.post("/predict", json={"observations": []})
+    client.get("/health", headers={"cookie": "c" * 17_000})
+    assert {status: refused(client, status) - count for status, count in before.items()} == dict.fromkeys(before, 1)
 
 
 def test_metrics(client: httpx.Client, folder: Path) -> None:
@@ -188,16 +227,24 @@ def test_the_simulation_is_one_episode_of_the_real_community(client: httpx.Clien
     assert [hour["row"] for hour in rest["hours"]] == list(range(501, 525)) and rest["row"] == 525
     own = client.post("/simulate/step", json={"actions": [[0.0] * len(home) for home in wanted]}).json()
     assert own["hours"][0]["battery"] == [0.0] * 17
-    for body in ({"start": -1}, {"start": 8759}, {"start": "0"}, {"begin": 0}):
-        assert client.post("/simulate/reset", json=body).status_code == 422
-    for body in ({"hours": 0}, {"hours": 169}, {"actions": [[0.0]]}, {"actions": [[2.0]]}):
-        assert client.post("/simulate/step", json=body).status_code == 422
+    for path, body in (
+        *(("reset", {"start": value}) for value in (-1, 8759, "0")),
+        ("reset", {"begin": 0}),
+        *(("step", {"hours": value}) for value in (0, 169)),
+        *(("step", {"actions": value}) for value in ([[0.0]], [[2.0]], [[None] * 9] * 9)),
+    ):
+        answer = client.post(f"/simulate/{path}", json=body)
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith(f"{next(iter(body))}: ")  # one sentence that names the field
+    answer = client.post("/simulate/reset", content=b"{", headers=JSON)
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("the body: ")
 
 
 def test_the_comparison_wants_runs(client: httpx.Client) -> None:
     answer = client.get("/comparison", params={"start": 0, "hours": 24})
     assert answer.status_code == 503 and "no evaluated run" in answer.json()["detail"]
-    assert client.get("/comparison", params={"start": 0, "hours": 0}).status_code == 422
+    answer = client.get("/comparison", params={"start": 0, "hours": 0})
+    assert answer.status_code == 422 and answer.json()["detail"].startswith("hours: ")
 
 
 def test_the_comparison_reads_what_runs_left(tmp_path: Path) -> None:
@@ -229,6 +276,21 @@ def test_the_comparison_reads_what_runs_left(tmp_path: Path) -> None:
     ]
     assert found["runs"][1]["net"] == [5.0, 6.0, 7.0]
     assert found["runs"][1]["homes"] == {"Building_15": [3.0] * 3, "Building_1": [4.0] * 3}
+    hourly = tmp_path / "runs" / "offline" / "rule" / "default" / "seed_0" / "hourly.csv.gz"
+    whole = hourly.read_bytes()
+    for content in (
+        None,
+        b"",
+        whole[:-20],
+        b"no gzip",
+        whole[:30] + b"\x00\xff\x00" + whole[33:],
+        *(gzip.compress(text.encode("latin-1")) for text in ("engine\ncitylearn\n", "engine,net\ncitylearn\n", "\xc4")),
+        *(gzip.compress(f"engine,net\ncitylearn,{value}\n".encode()) for value in ("many", "inf", '"')),
+    ):
+        hourly.unlink() if content is None else hourly.write_bytes(content)
+        os.utime(hourly.with_name("run.json"))  # made again
+        with pytest.raises(comparison.ComparisonError, match="rule/default/seed_0 cannot be read"):
+            comparison.read(tmp_path, "offline", 1, 3)
 
 
 def test_without_a_data_set_the_policy_is_served_all_the_same(folder: Path, tmp_path: Path) -> None:
@@ -247,6 +309,7 @@ def test_a_token_where_one_is_set(folder: Path, tmp_path: Path) -> None:
             answer = client.post("/predict", json=body, headers=headers)
             assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
         assert client.post("/simulate/reset").status_code == 401
+        assert refused(client, 401) == 4
         assert client.get("/ready").status_code == 200
         assert client.post("/predict", json=body, headers={"authorization": "Bearer a secret"}).status_code == 200
 
@@ -293,7 +356,7 @@ def test_a_model_is_replaced_without_a_failed_request_and_a_bad_one_is_not_taken
     with running(tmp_path / "model", reload_seconds=0.05) as (client, _):
         answer = client.get("/ready")
         assert answer.status_code == 503 and answer.json()["model_loaded"] is False
-        assert "not a readable ONNX file" in answer.json()["reason"]
+        assert "damaged" in answer.json()["reason"]
         assert client.get("/health").status_code == 200
         assert client.post("/predict", json=body).status_code == 503
         put(whole)
@@ -309,7 +372,10 @@ def test_a_model_is_replaced_without_a_failed_request_and_a_bad_one_is_not_taken
 
         asking = threading.Thread(target=ask)
         asking.start()
-        for number, bad in enumerate((whole[:5000], b"nothing", (folder / "step.onnx").read_bytes())):
+        no_text = seal(whole[:-76].replace(b'"communication"', b'\xc4communication"'))
+        flipped = whole[:9000] + bytes([whole[9000] ^ 1]) + whole[9001:]
+        step = (folder / "step.onnx").read_bytes()
+        for number, bad in enumerate((whole[:5000], b"nothing", no_text, flipped, step)):
             before = rejected(client)
             put(bad)
             until(lambda before=before: rejected(client) > before)
@@ -317,11 +383,135 @@ def test_a_model_is_replaced_without_a_failed_request_and_a_bad_one_is_not_taken
         put(export.with_card(whole, card | {"version": "another"}))
         until(lambda: client.get("/schema").json()["model_version"] == "another")
         file.unlink()
-        until(lambda: rejected(client) > 4)
+        until(lambda: rejected(client) > 6)
         assert client.post("/predict", json=body).json()["model_version"] == "another"
         stop.set()
         asking.join()
     assert set(statuses) == {200} and versions == {card["version"], "another"}
+
+
+def test_whatever_a_model_file_makes_a_library_raise_is_counted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = app.Service(app.Settings(model=folder))
+
+    def broken(path: Path, threads: int) -> ServedPolicy:
+        raise RuntimeError("nobody foresaw it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app, "ServedPolicy", broken)
+        service.load()
+    assert service.metrics.registry.get_sample_value("maddpg_model_rejected_total") == 1
+    assert service.policy is None and service.why == "policy.onnx: RuntimeError"
+    service.load()
+    assert service.policy is not None
+
+
+def test_a_file_that_may_be_read_again_is_another(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "policy.onnx", tmp_path)
+    service = app.Service(app.Settings(model=tmp_path))
+    before = service.signature()
+    time.sleep(0.02)
+    (tmp_path / "policy.onnx").chmod(0o600)
+    assert service.signature() != before
+
+
+@contextlib.contextmanager
+def inside(folder: Path, seconds: float) -> Iterator[tuple[app.Service, httpx.AsyncClient]]:
+    """The application in this process, its episode begun, for faults that no request can cause."""
+    application = app.create_app(app.Settings(model=folder, data=find("offline").schema.parent, seconds=seconds))
+    service: app.Service = application.state.service
+    service.load()
+    service.episode().reset(0)
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    yield service, httpx.AsyncClient(transport=transport, base_url="http://inside")
+    service.thread.shutdown()
+
+
+def test_a_step_that_runs_out_of_time_is_ended_before_the_next(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, hour = [], Simulation._hour
+
+    def slow(self: Simulation, actions: Any) -> Any:
+        state = self.state
+        time.sleep(0.05)
+        self.state = state  # another thread's steps would be undone
+        done = hour(self, actions)
+        rows.append(done.row)
+        return done
+
+    async def ask(client: httpx.AsyncClient) -> list[int]:
+        late = [(await client.post("/simulate/step", json={"hours": 18})).status_code for _ in range(3)]
+        for _ in range(100):
+            if (await client.post("/simulate/step")).status_code == 200:
+                return late
+        raise AssertionError("the episode does not go on")
+
+    monkeypatch.setattr(Simulation, "_hour", slow)
+    with inside(folder, seconds=0.5) as (_, client):
+        assert 503 in asyncio.run(ask(client))
+    assert rows == list(range(len(rows))) and len(rows) >= 19
+
+
+def test_steps_that_wait_leave_room_for_predictions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, step = threading.Event(), Simulation.step
+    monkeypatch.setattr(Simulation, "step", lambda self, *given: (go_on.wait(30), step(self, *given))[1])
+
+    async def ask(service: app.Service, client: httpx.AsyncClient) -> None:
+        waiting = [asyncio.create_task(client.post("/simulate/step")) for _ in range(app.WAITING)]
+        while service.waiting < app.WAITING:
+            await asyncio.sleep(0.01)
+        for answer in (
+            await client.post("/simulate/step"),
+            await client.get("/comparison", params={"start": 0, "hours": 1}),
+        ):
+            assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
+        assert (await client.post("/predict", json={"observations": midsummer()})).status_code == 200
+        go_on.set()
+        answers = [await each for each in waiting]
+        assert [answer.json()["hours"][0]["row"] for answer in answers] == list(range(app.WAITING))
+
+    with inside(folder, seconds=60) as (service, client):
+        asyncio.run(ask(service, client))
+
+
+def test_faults_inside_are_guarded_answers_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any) -> None:
+        raise ZeroDivisionError
+
+    def failing(*given: Any) -> None:
+        raise ModelError("the graph failed (Fail)")
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/comparison", params={"start": 0, "hours": 1})
+        assert answer.status_code == 500 and "log" in answer.json()["detail"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        answer = await client.post("/simulate/step")
+        assert answer.status_code == 503 and "the graph failed" in answer.json()["detail"]
+        text = (await client.get("/metrics")).text
+        assert 'refused_total{status="500"} 1.0' in text and 'refused_total{status="503"} 1.0' in text
+
+    with inside(folder, seconds=60) as (_, client):
+        monkeypatch.setattr(comparison, "read", broken)
+        monkeypatch.setattr(simulation, "run", failing)
+        asyncio.run(ask(client))
+
+
+def test_a_burst_waits_in_line_and_everybody_is_answered(folder: Path) -> None:
+    content = json.dumps({"observations": midsummer()}).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+    with running(folder, connections=250) as (client, _), contextlib.ExitStack() as held:
+        address = (client.base_url.host, client.base_url.port)
+        burst = [held.enter_context(socket.create_connection(address, timeout=30)) for _ in range(200)]
+        for connection in burst:
+            connection.sendall(head.encode() + content)
+        # More than the 64 under way, but none is half done when the next begins: no prediction waits for anything.
+        assert client.get("/health").status_code == 200
+        for connection in burst:
+            answer = b"".join(iter(lambda connection=connection: connection.recv(65536), b""))
+            assert answer.startswith(b"HTTP/1.1 200 ") and b"model_version" in answer
+        more = [held.enter_context(socket.create_connection(address, timeout=30)) for _ in range(300)]
+        more[-1].sendall(head.encode() + content)
+        assert more[-1].recv(4096).startswith(b"HTTP/1.1 503 ")  # the line has an end
 
 
 def test_overload_is_refused_and_passes(folder: Path) -> None:
@@ -341,25 +531,74 @@ def test_overload_is_refused_and_passes(folder: Path) -> None:
         for connection in slow:
             assert b" 408 " in connection.recv(4096).splitlines()[0]
             connection.close()
+        assert refused(client, 408) == 4 and refused(client, 429) == 1
         assert client.post("/predict", json=body).status_code == 200
 
 
-def test_more_connections_than_allowed_are_refused(folder: Path) -> None:
-    with running(folder, connections=8) as (client, _):
-        address = (client.base_url.host, client.base_url.port)
-        client.get("/health")
-        held = [socket.create_connection(address, timeout=30) for _ in range(12)]
-        held[-1].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert b" 503 " in held[-1].recv(4096).splitlines()[0]
-        for connection in held:
-            connection.close()
-        for _ in range(600):
-            with httpx.Client(base_url=client.base_url) as fresh:
-                if fresh.get("/health").status_code == 200:
-                    break
-            time.sleep(0.05)
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"
+FILE = b"GET /static/vendor/chart-4.6.1.umd.min.js HTTP/1.1\r\nHost: x\r\n\r\n"
+WAITING = {  # what a client may send, and a little later, and then nothing more
+    "nothing": (b"", b""),
+    "half a head": (GET, b"X-More: "),
+    "half a head after a whole one": (GET + b"\r\n", GET),
+    "half a body": (POST % b"predict", b"["),
+    "half a body that nobody waits for": (POST % b"nowhere", b"["),
+    "more requests than it reads answers": (FILE * 20, b""),
+}
+
+
+@pytest.mark.parametrize("case", WAITING)
+def test_connections_that_wait_are_closed_and_the_service_answers_again(folder: Path, case: str) -> None:
+    with running(folder, connections=8, seconds=1) as (client, _), contextlib.ExitStack() as held:
+        client.close()  # its own connection would be one of the eight
+
+        def health() -> int:
+            with httpx.Client(base_url=client.base_url, timeout=30) as fresh:
+                return fresh.get("/health").status_code
+
+        connections = [held.enter_context(socket.socket()) for _ in range(9)]
+        for connection in connections:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((client.base_url.host, client.base_url.port))
+            connection.sendall(WAITING[case][0])
+        assert health() == 503
+        for connection in connections:
+            with contextlib.suppress(ConnectionError):  # the ninth was refused
+                connection.sendall(WAITING[case][1])
+        for _ in range(100):  # no longer than 10 s, and less than the 30 s that a connection may be kept for the next
+            if health() == 200:
+                break
+            time.sleep(0.1)
         else:
             raise AssertionError("it did not recover")
+
+
+def test_the_head_of_a_request_has_a_size(client: httpx.Client) -> None:
+    def answers(sent: bytes) -> list[str]:
+        with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as raw:
+            with contextlib.suppress(ConnectionError):
+                raw.sendall(sent)
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                while part := raw.recv(65536):
+                    answer += part
+        return re.findall(r"HTTP/1.1 (\d+)", answer.decode())
+
+    last = b"Connection: close\r\n\r\n"
+    assert answers(GET + b"Cookie: " + b"c" * 15_000 + b"\r\n" + last) == ["200"]
+    assert answers(GET + b"Cookie: " + b"c" * 17_000 + b"\r\n" + last) == ["431"]
+    assert answers(GET + b"X-Many: 1\r\n" * 2_000 + last) == ["431"]
+    assert answers(b"GET /" + b"a" * 17_000) == ["431"]
+    chunks = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    assert answers(chunks + b"X-Trailer: " + b"t" * 17_000) == ["431"]
+    assert answers(chunks + b"X-Trailer: 1\r\n" * 2_000) == ["431"]
+    assert answers(GET + b"X-Endless: " + b"c" * 60_000_000) in ([], ["431"])  # or the connection was reset before
+    # One after the other: a body of any size is no part of a head, the next head is one of its own.
+    content = json.dumps({"observations": midsummer()} | {"more": "m" * 40_000}).encode()
+    body = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content) + content
+    assert answers(body + GET + b"Cookie: " + b"c" * 9_000 + b"\r\n\r\n" + GET + last) == ["422", "200", "200"]
+    assert client.get("/health").status_code == 200
 
 
 def test_a_request_under_way_is_answered_before_the_service_ends(folder: Path) -> None:

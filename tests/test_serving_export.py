@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from conftest import find, model
 from served import checkpoint, exported, packed
 
+from thesis_lib import paths
 from thesis_lib.community import dataset
 from thesis_lib.community.model import FLOATS, INDICES, Community
 from thesis_lib.community.observations import Observer
 from thesis_lib.community.reading import read_environment
 from thesis_lib.maddpg.training import TrainConfig, load_policy
+from thesis_lib.provenance import sha256
 from thesis_lib.serving import export
 from thesis_lib.serving.data import DataError, read
-from thesis_lib.serving.policy import ModelError, ServedPolicy
+from thesis_lib.serving.policy import ModelError, Policy, ServedPolicy, open_graph, read_card, seal
 from thesis_lib.serving.simulation import EpisodeError, Simulation
 
 
@@ -48,6 +55,24 @@ def test_the_graph_acts_as_torch_does_in_every_hour_of_the_year(folder: Path) ->
         np.testing.assert_allclose(actions[home], done[7, 3, home, : len(names)], atol=1e-5)
 
 
+@pytest.mark.parametrize("variant", ["announce", "broadcast", "none"])
+def test_the_committed_graphs_act_as_their_checkpoints_do_in_every_hour_of_the_year(variant: str) -> None:
+    community, folder = model(find("auto").edition), paths.ROOT / "models" / variant
+    trained = load_policy(folder / "best.pt", community)
+    seen, done = export.recorded(trained.policy, community)
+    served = ServedPolicy(folder / "policy.onnx")
+    assert served.card == json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert served.card["checkpoint"]["sha256"] == sha256(folder / "best.pt")
+    assert export.difference((folder / "policy.onnx").read_bytes(), community, seen, done) <= export.TOLERANCE
+    for home, name in enumerate(community.home_names if variant == "none" else ()):
+        own = open_graph((folder / "homes" / f"{name}.onnx").read_bytes())
+        observations = seen[..., home, : len(community.observation_names[home])].flatten(0, 1).numpy()
+        wanted = done[..., home, : len(community.action_names[home])].flatten(0, 1).numpy()
+        (found,) = own.run(None, {"observations": observations})
+        assert np.abs(found - wanted).max() <= export.TOLERANCE, name
+    assert len(list((folder / "homes").glob("*.onnx"))) == (17 if variant == "none" else 0)
+
+
 def test_the_card_says_what_the_policy_is(folder: Path) -> None:
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     assert ServedPolicy(folder / "policy.onnx").card == card
@@ -57,25 +82,47 @@ def test_the_card_says_what_the_policy_is(folder: Path) -> None:
     assert card["homes"][0]["observations"][3]["name"] == model("offline").observation_names[0][3]
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "## Limits" in text and card["version"] in text
+    assert card["checkpoint"]["sha256"] == sha256(folder / "best.pt")
+
+
+def test_every_graph_is_sealed_and_the_version_is_of_the_graph(folder: Path) -> None:
+    for name in ("policy.onnx", "observe.onnx", "step.onnx"):
+        data = (folder / name).read_bytes()
+        # To any reader of ONNX the seal is an entry of the metadata.
+        entries = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
+        assert entries["sha256"] == hashlib.sha256(data[:-76]).hexdigest()
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    proto = onnx.load(folder / "policy.onnx")
+    del proto.metadata_props[:]
+    bare = proto.SerializeToString(deterministic=True)
+    assert card["version"] == f"broadcast-seed_0-{hashlib.sha256(bare).hexdigest()[:12]}"
+    assert export.version(card, bare + b" ") != card["version"]
 
 
 def test_a_run_gives_the_card_its_kpis_and_another_runs_do_not_fit(folder: Path, tmp_path: Path) -> None:
-    header = "edition,controller,variant,seed,split,kpi,value,unit,engine\n"
-    row = "offline,cooperative_maddpg,broadcast,{},test,cost,123.5,EUR,citylearn\n"
     policy = load_policy(folder / "best.pt", model("offline"))
     with pytest.raises(export.ExportError, match="evaluate the policy first"):
         export.make_card(policy, folder / "best.pt", "offline", "broadcast", model("offline"), tmp_path)
-    (tmp_path / "run.json").write_text('{"git": {"commit": "abc"}, "recipe": "r", "written": "w"}')
-    for seed, fits in ((0, True), (1, False)):
-        (tmp_path / "kpis.csv").write_text(header + row.format(seed))
-        if fits:
-            card = export.make_card(policy, folder / "best.pt", "offline", "broadcast", model("offline"), tmp_path)
-            assert card["evaluation"]["kpis"][0]["value"] == 123.5
-            card["parity"] = {"largest_difference": 0.0, "hours": 1}
-            assert "| cost | test | 123.5 | EUR |" in export.describe(card)
-        else:
-            with pytest.raises(export.ExportError, match="another edition or seed"):
-                export.make_card(policy, folder / "best.pt", "offline", "broadcast", model("offline"), tmp_path)
+    record = {"git": {"commit": "abc"}, "recipe": "r", "written": "w"}
+    row = {"edition": "offline", "controller": "cooperative_maddpg", "variant": "broadcast", "seed": 0}
+    own = sha256(folder / "best.pt")
+
+    def card(checkpoint: str | None = own, **changed: Any) -> dict[str, Any]:
+        trained = {} if checkpoint is None else {"training": {"checkpoint": checkpoint}}
+        (tmp_path / "run.json").write_text(json.dumps(record | trained))
+        kpi = {"split": "test", "kpi": "cost", "value": 123.5, "unit": "EUR", "engine": "citylearn"}
+        pd.DataFrame([row | changed | kpi]).to_csv(tmp_path / "kpis.csv", index=False)
+        return export.make_card(policy, folder / "best.pt", "offline", "broadcast", model("offline"), tmp_path)
+
+    for found in (card(), card(checkpoint=None)):  # a record from before checkpoints were noted
+        assert found["evaluation"]["kpis"][0]["value"] == 123.5
+    found |= {"version": "broadcast-seed_0-0", "parity": {"largest_difference": 0.0, "hours": 1}}
+    assert "| cost | test | 123.5 | EUR |" in export.describe(found)
+    for changed in ({"edition": "official"}, {"controller": "rule"}, {"variant": "none"}, {"seed": 1}):
+        with pytest.raises(export.ExportError, match=f"another {next(iter(changed))}"):
+            card(**changed)
+    with pytest.raises(export.ExportError, match="another checkpoint"):
+        card(checkpoint="0" * 64)
 
 
 def test_what_a_late_broadcast_remembers_goes_in_and_out(tmp_path: Path) -> None:
@@ -114,6 +161,10 @@ def test_one_homes_graph_acts_as_it_does_in_the_community(tmp_path: Path) -> Non
     own = seen[:, home, : len(community.observation_names[home])].numpy()
     (found,) = session.run(None, {"observations": own})
     assert np.abs(found - done[:, home, : found.shape[1]].numpy()).max() <= 1e-5
+    card = export.make_card(trained, tmp_path / "none.pt", "offline", "none", community, None)
+    whole = export.with_card(graph, export.home_card(card, home, graph))
+    said, _ = read_card(open_graph(whole), Policy, "home")
+    assert [own["name"] for own in said["homes"]] == ["Building_15"] and said["checkpoint"] == card["checkpoint"]
     heard = TrainConfig(**{**config.model_dump(), "coordination": "broadcast"})
     with pytest.raises(export.ExportError, match="needs the other homes"):
         export.home_graph(trained.policy, heard, settings, reading, home)
@@ -152,6 +203,22 @@ def test_altered_data_are_no_edition(tmp_path: Path) -> None:
         read(tmp_path, {})
     with pytest.raises(DataError, match="no schema.json in THESIS_DATA"):
         read(tmp_path / "nowhere", {})
+    whole = find("offline").schema.parent
+    shutil.copytree(whole, tmp_path / whole.name)
+    (tmp_path / whole.name / "schema.json").write_text('{"buildings": {')
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path / whole.name, {})
+
+
+def test_data_that_may_not_be_looked_at_are_no_fault_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(DataError, match="Permission denied"):
+        read(tmp_path, {})
 
 
 def test_an_episode_is_the_models(folder: Path) -> None:
@@ -192,12 +259,38 @@ def test_an_episode_is_the_models(folder: Path) -> None:
 
 
 def test_a_file_that_is_no_policy_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
-    whole = (folder / "policy.onnx").read_bytes()
+    whole, card = (folder / "policy.onnx").read_bytes(), ServedPolicy(folder / "policy.onnx").card
     bad = tmp_path / "policy.onnx"
+    place = whole.index(b'"communication"')  # in the card
+
+    def altered(at: int, byte: int) -> bytes:
+        return whole[:at] + bytes([byte]) + whole[at + 1 :]
+
+    def flipped(at: int) -> bytes:
+        return altered(at % len(whole), whole[at] ^ 1)
+
+    def sealed(content: bytes) -> bytes:
+        return seal(content[:-76])
+
+    scalar = onnx.helper.make_tensor_value_info("observations", onnx.TensorProto.FLOAT, [])
+    same = onnx.helper.make_node("Identity", ["observations"], ["actions"])
+    given = onnx.helper.make_tensor_value_info("actions", onnx.TensorProto.FLOAT, [])
+    tiny = onnx.helper.make_model(onnx.helper.make_graph([same], "scalar", [scalar], [given]), ir_version=10)
     for content, says in (
-        (b"", "not a readable ONNX file"),
-        (whole[: len(whole) // 2], "not a readable ONNX file"),
-        (b"\x00" * 5000, "not a readable ONNX file"),
+        (b"", "damaged"),
+        (whole[: len(whole) // 2], "damaged"),
+        (b"\x00" * 5000, "damaged"),
+        (whole[:-76], "damaged"),  # without its seal
+        (flipped(len(whole) // 3), "damaged"),  # a weight
+        (flipped(place), "damaged"),
+        (flipped(-76), "damaged"),
+        (flipped(-1), "damaged"),
+        (whole + b"\x00", "damaged"),
+        (seal(b"nothing"), "not a readable ONNX file"),
+        (sealed(altered(place, 0xC4)), "no card of a policy"),  # no UTF-8
+        (sealed(altered(place, 0x7B)), "no card of a policy"),  # no JSON
+        (sealed(altered(place + 3, 0x78)), "no card of a policy"),  # a field of another name
+        (export.with_card(tiny.SerializeToString(), card), "other inputs or outputs"),
         ((folder / "step.onnx").read_bytes(), "no card"),
         ((folder / "observe.onnx").read_bytes(), "no card"),
     ):
@@ -205,11 +298,11 @@ def test_a_file_that_is_no_policy_is_refused_in_one_line(folder: Path, tmp_path:
         with pytest.raises(ModelError, match=says) as caught:
             ServedPolicy(bad)
         assert "\n" not in str(caught.value)
-    card = ServedPolicy(folder / "policy.onnx").card
     for change, says in (
         ({"format": 99}, "format 99"),
         ({"homes": card["homes"][1:]}, "other inputs or outputs"),
         ({"memory": ["memory"]}, "the service keeps nothing"),
+        ({"edition": None}, "no card of a policy"),
     ):
         bad.write_bytes(export.with_card(whole, card | change))
         with pytest.raises(ModelError, match=says):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from conftest import find
 from hypothesis import HealthCheck, given, settings
@@ -26,8 +28,13 @@ ANYTHING = st.recursive(
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    folder = exported(tmp_path_factory)
-    with running(folder, data=find("offline").schema.parent, results=folder, seconds=120) as (client, _):
+    folder, results = exported(tmp_path_factory), tmp_path_factory.mktemp("results")
+    run = results / "runs" / "offline" / "rule" / "default" / "seed_0"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    hourly = ["engine,row,net", *(f"citylearn,{row},1.5" for row in range(8759))]
+    (run / "hourly.csv.gz").write_bytes(gzip.compress("\n".join(hourly).encode()))
+    with running(folder, data=find("offline").schema.parent, results=results, seconds=120) as (client, _):
         client.post("/simulate/reset")
         yield client
 
@@ -79,8 +86,14 @@ def nearly_right(draw: Any) -> dict[str, Any]:
 SEEN: list[list[float]] = []
 
 
-def check(answer: httpx.Response) -> None:
+def check(answer: httpx.Response, operation: dict[str, Any] | None = None) -> None:
     assert answer.status_code in ANSWERS, answer.text
+    if operation is not None:  # as the description says
+        content = operation["responses"][str(answer.status_code)]["content"]
+        if "application/json" in content:
+            jsonschema.validate(
+                answer.json(), content["application/json"]["schema"] | {"components": DESCRIPTION["components"]}
+            )
     if answer.status_code == 200 and answer.url.path == "/predict":
         assert all(-1.0 <= value <= 1.0 for home in answer.json()["actions"] for value in home)
 
@@ -101,13 +114,13 @@ def test_no_request_ends_in_a_5xx(service: httpx.Client, data: st.DataObject) ->
         DESCRIPTION.update(service.get("/openapi.json").json())
     case = data.draw(st.integers(0, 9))
     if case < 5:
-        check(service.post("/predict", content=json.dumps(data.draw(nearly_right()))))
+        answer = service.post("/predict", content=json.dumps(data.draw(nearly_right())))
+        check(answer, DESCRIPTION["paths"]["/predict"]["post"])
     elif case < 8:
         operations = [
             (path, method, operation)
             for path, methods in DESCRIPTION["paths"].items()
             for method, operation in methods.items()
-            if path != "/comparison"  # 503 is its right answer where no run was evaluated
         ]
         path, method, operation = data.draw(st.sampled_from(operations))
         content = None
@@ -115,7 +128,12 @@ def test_no_request_ends_in_a_5xx(service: httpx.Client, data: st.DataObject) ->
             schema = operation["requestBody"]["content"]["application/json"]["schema"]
             parts = DESCRIPTION["components"]["schemas"] | schema.get("$defs", {})
             content = json.dumps(data.draw(of_schema(schema, parts)))
-        check(service.request(method, path, content=content, headers={"content-type": "application/json"}))
+        query = {}
+        for parameter in operation.get("parameters", ()):
+            drawn = of_schema(parameter["schema"], {}) | ANYTHING
+            query[parameter["name"]] = str(data.draw(drawn)).encode("utf-8", "replace")
+        headers = {"content-type": "application/json"}
+        check(service.request(method, path, content=content, params=query, headers=headers), operation)
     else:
         path = data.draw(st.sampled_from(["/predict", "/simulate/reset", "/simulate/step", "/schema", "/nothing"]))
         method = data.draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"]))

@@ -16,24 +16,28 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import Counter
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thesis_lib.serving import comparison
+from thesis_lib.serving.connections import bounded
 from thesis_lib.serving.data import DataError
 from thesis_lib.serving.metrics import Metrics
 from thesis_lib.serving.policy import ModelError, ObservationError, ServedPolicy
@@ -52,6 +56,8 @@ from thesis_lib.serving.simulation import EpisodeError, Simulation
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = Path(__file__).with_name("static")
+WAITING = 8  # requests for an episode or a comparison at once; more of them would take the places of /predict
+Result = TypeVar("Result")
 LOGGER = logging.getLogger("thesis_lib.serving")
 BEARER = HTTPBearer(auto_error=False, description="Only where the service was given a token.")
 HEADERS = [
@@ -81,10 +87,10 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     threads: Annotated[int, Field(ge=1)] = 1  # of one inference
-    body_bytes: Annotated[int, Field(ge=1)] = 65_536  # largest request; 17 homes' observations take about 5,000
+    body_bytes: Annotated[int, Field(ge=1)] = 65_536  # largest body; 17 homes' observations take about 5,000
     concurrency: Annotated[int, Field(ge=1)] = 64  # requests under way; beyond: 429
     connections: Annotated[int, Field(ge=1)] = 1024  # open at once; beyond: 503
-    seconds: Annotated[float, Field(gt=0)] = 10.0  # for one request, its body included
+    seconds: Annotated[float, Field(gt=0)] = 10.0  # for a request's head, for the rest of it, for its answer to be read
     drain_seconds: Annotated[int, Field(ge=0)] = 20  # for the requests under way when the service is told to stop
     reload_seconds: Annotated[float, Field(gt=0)] = 1.0  # between two looks at the model file
 
@@ -106,10 +112,13 @@ class Settings(BaseSettings):
 
 
 class Bounds:
-    """ASGI middleware: so many requests at once, so many seconds each, and the security headers on every answer."""
+    """ASGI middleware: so many requests at once, so many seconds and bytes each; security headers on every answer.
 
-    def __init__(self, app: ASGIApp, concurrency: int, seconds: float):
-        self.app, self.concurrency, self.seconds = app, concurrency, seconds
+    Every refusal is counted here, whoever made it.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, refused: Counter):
+        self.app, self.settings, self.refused = app, settings, refused
         self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,6 +132,8 @@ class Bounds:
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
+                if message["status"] >= 400:
+                    self.refused.labels(str(message["status"])).inc()
             await send(message)
 
         async def received() -> Message:
@@ -131,21 +142,24 @@ class Bounds:
             whole = whole or not message.get("more_body", False)
             return message
 
+        async def refuse(status: int, why: str, **headers: str) -> None:
+            await JSONResponse({"detail": why}, status, headers)(scope, receive, headed)
+
         # Whoever asks whether the service lives, or how it does, is answered even then.
-        if self.under_way >= self.concurrency and scope["path"] not in ("/health", "/ready", "/metrics"):
-            busy = JSONResponse({"detail": "too many requests under way: try again"}, 429, {"retry-after": "1"})
-            return await busy(scope, receive, headed)
+        if self.under_way >= self.settings.concurrency and scope["path"] not in ("/health", "/ready", "/metrics"):
+            return await refuse(429, "too many requests under way: try again", **{"retry-after": "1"})
+        # As it is told; the middleware below counts what comes.
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdecimal() and int(length) > self.settings.body_bytes:
+            return await refuse(413, f"the body is larger than {self.settings.body_bytes} bytes")
         self.under_way += 1
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(self.settings.seconds):
                 await self.app(scope, received, headed)
         except TimeoutError:
             if not started:
                 status, what = (503, "served") if whole else (408, "received")
-                late = JSONResponse(
-                    {"detail": f"not {what} within {self.seconds:g} s"}, status, {"connection": "close"}
-                )
-                await late(scope, receive, headed)
+                await refuse(status, f"not {what} within {self.settings.seconds:g} s", connection="close")
         finally:
             self.under_way -= 1
 
@@ -157,10 +171,11 @@ class Service:
         self.settings, self.metrics = settings, Metrics()
         self.policy: ServedPolicy | None = None
         self.simulation: Simulation | None = None
-        self.opening: asyncio.Task[Simulation] | None = None
         self.why = "no model loaded yet"
         self.seen: tuple[int, ...] | None = None
-        self.lock = asyncio.Lock()  # one step of the episode at a time
+        # Nothing stops a thread: who asked may run out of time, and whoever comes next waits until the step is done.
+        self.thread = ThreadPoolExecutor(1, "dashboard")
+        self.waiting = 0
 
     @property
     def file(self) -> Path:
@@ -173,17 +188,18 @@ class Service:
             status = self.file.stat()
         except OSError:
             return ()
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns  # the last: of its permissions too
 
     def load(self) -> None:
         """Load the model; what cannot be served leaves the old one in use."""
         self.seen = self.signature()
         try:
             policy = ServedPolicy(self.file, self.settings.threads)
-        except ModelError as error:
+        except Exception as error:  # whatever a file makes a library raise: start-up and the watch survive it
             self.metrics.rejected.inc()
-            self.why = str(error)
-            LOGGER.error("%s%s", error, "" if self.policy is None else f": {self.policy.version} stays in use")
+            self.why = str(error) if isinstance(error, ModelError) else f"{self.file.name}: {type(error).__name__}"
+            stays = "" if self.policy is None else f": {self.policy.version} stays in use"
+            LOGGER.error("%s%s", self.why, stays, exc_info=not isinstance(error, ModelError))
             return
         if self.policy is not None and policy.sha256 == self.policy.sha256:
             return
@@ -208,30 +224,49 @@ class Service:
             raise HTTPException(503, f"no model: {self.why}")
         return self.policy
 
-    async def episode(self) -> Simulation:
+    def episode(self) -> Simulation:
         """The server's episode, made at its first use: the data set takes some seconds to read.
 
         Raises:
-            HTTPException: 503, no model, no graphs of the community or no data set.
+            HTTPException: 503, no model.
+            ModelError, DataError: no graphs of the community, or no data set.
         """
         policy = self.model()
         if self.simulation is None or self.simulation.policy is not policy:
-            if self.opening is None:
-                work = asyncio.to_thread(Simulation, self.settings.model, policy, self.settings.data)
-                self.opening = asyncio.create_task(work)
-            try:
-                # Who asked may run out of time; the reading goes on for whoever asks next.
-                self.simulation = await asyncio.shield(self.opening)
-            except (DataError, ModelError) as error:
-                raise HTTPException(503, f"no simulation: {error}") from None
-            finally:
-                if self.opening is not None and self.opening.done():
-                    self.opening = None
+            self.simulation = Simulation(self.settings.model, policy, self.settings.data)
         return self.simulation
 
+    async def slowly(self, work: Callable[[], Result]) -> Result:
+        """What takes longer than a prediction, in a thread, one after the other.
 
-def refusal(fault: ValidationError, policy: ServedPolicy) -> Problem:
-    """The first fault of a request in words, naming the home and the field where there is one."""
+        Raises:
+            HTTPException: 429, too many wait for it already; and what the work raises.
+        """
+        if self.waiting >= WAITING:
+            raise HTTPException(429, "too many such requests under way: try again", {"Retry-After": "1"})
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.thread, work)
+        finally:
+            self.waiting -= 1
+
+    async def simulate(self, step: Callable[[Simulation], Episode]) -> Episode:
+        """Something done to the episode.
+
+        Raises:
+            HTTPException: 422, it cannot be done; 429, see `slowly`; 503, no model or no data set.
+        """
+        try:
+            return await self.slowly(lambda: step(self.episode()))
+        except EpisodeError as error:
+            raise HTTPException(422, str(error)) from None
+        except (DataError, ModelError) as error:
+            raise HTTPException(503, f"no simulation: {error}") from None
+
+
+def refusal(fault: ValidationError, policy: ServedPolicy) -> HTTPException:
+    """The first fault of a body in words, naming the home and the field where there is one."""
+    # Building one takes longer than looking at a number: the lists end at their first.
     first = fault.errors(include_url=False, include_context=False, include_input=False)[0]
     where, message = first["loc"], first["msg"]
     home = field = None
@@ -243,7 +278,8 @@ def refusal(fault: ValidationError, policy: ServedPolicy) -> Problem:
     elif where:
         field = str(where[0])
     place = " ".join(part for part in (home, field) if part) or "the body"
-    return Problem(detail=f"{place}: {message}", home=home, field=field)
+    problem = Problem(detail=f"{place}: {message}", home=home, field=field)
+    return HTTPException(400 if first["type"] == "json_invalid" else 422, problem.model_dump())
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -264,6 +300,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
+        service.thread.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
         title="Community energy policy",
@@ -275,7 +312,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.body_bytes)
-    app.add_middleware(Bounds, concurrency=settings.concurrency, seconds=settings.seconds)
+    app.add_middleware(Bounds, settings=settings, refused=service.metrics.refused)
 
     async def authorised(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
         if secret is not None and not (given and hmac.compare_digest(given.credentials.encode(), secret)):
@@ -284,6 +321,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": why}
         for status, why in (
+            (400, "the body is no JSON"),
             (401, "no valid bearer token"),
             (408, "the body took too long"),
             (413, "the body is too large"),
@@ -302,7 +340,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         """The process lives; no model work."""
         return Health()
 
-    @app.get("/ready", tags=["state"], responses={503: {"model": Ready, "description": "not ready"}})
+    @app.get(
+        "/ready",
+        tags=["state"],
+        responses={503: {"model": Ready, "description": "not ready"}},
+        response_model_exclude_none=True,
+    )
     async def ready(response: Response) -> Ready:
         """Whether a model is loaded and has answered once."""
         if service.policy is None:
@@ -331,9 +374,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 asked = PredictRequest.model_validate_json(raw)
                 actions = policy.unpack(policy.act(policy.pack(asked.observations))[0])
             except ValidationError as fault:
-                problem = refusal(fault, policy)
-                status = 400 if fault.errors(include_url=False)[0]["type"] == "json_invalid" else 422
-                raise HTTPException(status, problem.model_dump()) from None
+                raise refusal(fault, policy) from None
             except ObservationError as fault:
                 problem = Problem(detail=str(fault), home=fault.home, field=fault.field)
                 raise HTTPException(422, problem.model_dump()) from None
@@ -349,7 +390,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.metrics.predictions.inc()
         return response
 
-    @app.get("/schema", tags=["policy"], responses={503: problems[503]})
+    @app.get("/schema", tags=["policy"], responses={status: problems[status] for status in (429, 503)})
     async def schema() -> SchemaResponse:
         """What each home sees and does: names, units, order and bounds."""
         policy = service.model()
@@ -362,39 +403,41 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             homes=card["homes"],
         )
 
-    async def simulate(work: Callable[[Simulation], Episode]) -> Episode:
-        async with service.lock:
-            episode = await service.episode()
-            try:
-                return await asyncio.to_thread(work, episode)
-            except EpisodeError as error:
-                raise HTTPException(422, str(error)) from None
-
     @app.post("/simulate/reset", tags=["simulation"], **guarded)
     async def simulate_reset(asked: ResetRequest | None = None) -> Episode:
         """Begin the server's one episode of the real community."""
-        return await simulate(lambda episode: episode.reset((asked or ResetRequest()).start))
+        return await service.simulate(lambda episode: episode.reset((asked or ResetRequest()).start))
 
     @app.post("/simulate/step", tags=["simulation"], **guarded)
     async def simulate_step(asked: StepRequest | None = None) -> Episode:
         """Go on by some hours, under the policy or under the actions given."""
         given = asked or StepRequest()
-        return await simulate(lambda episode: episode.step(given.hours, given.actions))
+        return await service.simulate(lambda episode: episode.step(given.hours, given.actions))
 
     @app.get("/comparison", tags=["simulation"], **guarded)
     async def compare(start: Annotated[int, Field(ge=0, le=8758)], hours: Annotated[int, Field(ge=1, le=336)]) -> Any:
         """What other controllers did in the same hours, from the files that their runs left."""
         policy = service.model()
         try:
-            return await asyncio.to_thread(comparison.read, settings.results, policy.card["edition"], start, hours)
+            return await service.slowly(lambda: comparison.read(settings.results, policy.card["edition"], start, hours))
         except comparison.ComparisonError as error:
             raise HTTPException(503, str(error)) from None
 
     @app.exception_handler(RequestValidationError)
     async def unreadable(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Without the input itself, which FastAPI's own handler repeats: bytes that are no UTF-8 have no place in JSON.
-        faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
-        return JSONResponse({"detail": faults}, 422)
+        # In one sentence, and without the input itself, which FastAPI's own handler repeats.
+        first = error.errors()[0]
+        _, *where = first["loc"]  # body or query, then the field; an offset where the body is no JSON
+        field = str(where[0]) if where and first["type"] != "json_invalid" else None
+        problem = Problem(detail=f"{field or 'the body'}: {first['msg']}", field=field)
+        return JSONResponse(problem.model_dump(), 422)
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        # Beyond all middleware; the server logs what it was.
+        service.metrics.refused.labels("500").inc()
+        headers = {name.decode(): value.decode() for name, value in HEADERS}
+        return JSONResponse({"detail": "a fault of the service, see its log"}, 500, headers)
 
     @app.exception_handler(HTTPException)
     async def problem(request: Request, error: HTTPException) -> JSONResponse:
@@ -442,6 +485,8 @@ def main(arguments: list[str] | None = None) -> int:
         access_log=False,
         server_header=False,
         log_config=None,
+        http=bounded(settings.seconds, app.state.service.metrics.refused),
+        ws="none",
         limit_concurrency=settings.connections,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=settings.drain_seconds,

@@ -12,6 +12,8 @@ import csv
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +32,17 @@ Array = NDArray[Any]
 
 class DataError(ValueError):
     """No data set to be had, or one that does not fit; its text is one line."""
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Folders that may not be entered, files cut short: DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, LookupError) as error:
+        raise DataError(f"the data set cannot be read ({error}): restore its files") from None
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class Series:
         return len(self.table)
 
 
+@_in_one_line()
 def find(folder: Path | None) -> tuple[str, Path]:
     """The edition and its folder: the one given, else the official one, else the offline one where it was generated.
 
@@ -111,6 +125,7 @@ def _sum(file: Path) -> str | None:
     return hashlib.sha256(data).hexdigest()
 
 
+@_in_one_line()
 def read(folder: Path | None, about: dict[str, Any]) -> Series:
     """Read the series of a community.
 

@@ -12,6 +12,8 @@ leaves in the folder:
   constants of homes and devices; the data set's series are inputs;
 - ``card.json`` and ``README.md``, for people; ``best.pt``, what it was made from.
 
+Each graph is sealed: the checksum of its bytes is its last entry of metadata, and the service opens no other file.
+
 What has to be remembered between hours (the sum of the hour before, where the broadcast is late) is an input and an
 output of the graph, ``memory`` (B,): NaN in the first hour.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import logging
 import shutil
@@ -56,8 +59,9 @@ from thesis_lib.provenance import (
     write_json_atomic,
     write_text_atomic,
 )
+from thesis_lib.serving.policy import FORMAT, seal
 
-FORMAT = 1  # of the card
+CONTROLLER = "cooperative_maddpg"  # its name in tables
 TOLERANCE = 1e-5  # largest difference of an action between the graph and torch
 WEEK = 168  # hours
 COMMUNICATED = {
@@ -243,11 +247,10 @@ def to_onnx(
 
 
 def with_card(graph: bytes, card: Mapping[str, Any]) -> bytes:
-    """The ONNX file with a card, as JSON, in its metadata. Never raises."""
+    """The ONNX file with a card, as JSON, in its metadata, and sealed. Never raises."""
     proto = onnx.load_from_string(graph)
     onnx.helper.set_model_props(proto, {"card": json.dumps(card)})
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
+    return seal(proto.SerializeToString(deterministic=True))
 
 
 def policy_graph(policy: Policy, community: Community) -> bytes:
@@ -391,16 +394,21 @@ def community_graphs(community: Community, reading: Reading) -> dict[str, bytes]
         [*(f"{name}_after" for name in fields), *(f"flow_{name}" for name in flows)],
         (None, *fixed, changing, {0: draws}),
     )
-    return {"observe.onnx": observe, "step.onnx": with_card(step, about)}
+    return {"observe.onnx": seal(observe), "step.onnx": with_card(step, about)}
 
 
 # --- the card ---
 
 
+def version(card: Mapping[str, Any], graph: bytes) -> str:
+    """Of the graph's own bytes, so that two graphs of one checkpoint are told apart. Never raises."""
+    return f"{card['variant']}-seed_{card['seed']}-{hashlib.sha256(graph).hexdigest()[:12]}"
+
+
 def make_card(
     policy: TrainedPolicy, checkpoint: Path, edition: str, variant: str, community: Community, run: Path | None
 ) -> dict[str, Any]:
-    """What the policy is, what it was measured to do, what it is for.
+    """What the policy is, what it was measured to do, what it is for; all but what depends on the graph.
 
     Args:
         policy: as loaded.
@@ -418,7 +426,7 @@ def make_card(
     digest = sha256(checkpoint)
     evaluated = None
     if run is not None:
-        evaluated = _evaluation(run, about, edition)
+        evaluated = _evaluation(run, about, edition, variant, digest)
     homes = [
         {
             "name": name,
@@ -440,8 +448,7 @@ def make_card(
     late = config["coordination"] == "broadcast" and config["broadcast_delay"] == 1
     return {
         "format": FORMAT,
-        "version": f"{variant}-seed_{about['seed']}-{digest[:12]}",
-        "controller": "cooperative_maddpg",
+        "controller": CONTROLLER,
         "variant": variant,
         "seed": about["seed"],
         "edition": edition,
@@ -472,15 +479,25 @@ def make_card(
     }
 
 
-def _evaluation(run: Path, about: Mapping[str, Any], edition: str) -> dict[str, Any]:
-    """The KPIs and the record of a run's folder."""
+def home_card(card: Mapping[str, Any], home: int, graph: bytes) -> dict[str, Any]:
+    """The card of one home's own graph, from the community's. Never raises."""
+    kept = ("format", "controller", "variant", "seed", "edition", "community", "communication", "memory", "checkpoint")
+    return {name: card[name] for name in kept} | {"homes": [card["homes"][home]], "version": version(card, graph)}
+
+
+def _evaluation(run: Path, about: Mapping[str, Any], edition: str, variant: str, checkpoint: str) -> dict[str, Any]:
+    """The KPIs and the record of a run's folder, which must be of this very policy."""
     for name in ("kpis.csv", "run.json"):
         if not (run / name).is_file():
             raise ExportError(f"{run / name} is missing: evaluate the policy first, or leave --run out")
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     rows = pd.read_csv(run / "kpis.csv")
-    if set(rows.edition) != {edition} or set(rows.seed) != {about["seed"]}:
-        raise ExportError(f"{run} is of another edition or seed than the checkpoint")
+    own = {"edition": edition, "controller": CONTROLLER, "variant": variant, "seed": about["seed"]}
+    for name, value in own.items():
+        if set(rows[name]) != {value}:
+            raise ExportError(f"{run} is of another {name} than the checkpoint, {value}: give its own run")
+    if (record.get("training") or {}).get("checkpoint", checkpoint) != checkpoint:
+        raise ExportError(f"{run} is of another checkpoint, of a training before or since: evaluate this one")
     kept = ["engine", "split", "kpi", "value", "unit"]
     rows = rows[rows.split.isin(["test", "year"])][kept].dropna(subset=["value"])
     return {
@@ -627,13 +644,13 @@ def export(checkpoint: Path, out: Path, data: Dataset, variant: str | None = Non
     worst = difference(graph, community, seen, done)
     if not worst <= TOLERANCE:
         raise ExportError(f"the graph's actions differ from torch's by {worst:.1e}, more than {TOLERANCE:g}")
+    card["version"] = version(card, graph)
     card["parity"] = {"largest_difference": worst, "hours": seen.shape[0] * seen.shape[1]}
     graphs = {}
     if config.coordination == "none":
         for home, name in enumerate(community.home_names):
-            graphs[f"homes/{name}.onnx"] = home_graph(
-                trained.policy, config, trained.checkpoint["guard_settings"], reading, home
-            )
+            alone = home_graph(trained.policy, config, trained.checkpoint["guard_settings"], reading, home)
+            graphs[f"homes/{name}.onnx"] = with_card(alone, home_card(card, home, alone))
     graphs |= community_graphs(community, reading)
     graphs["policy.onnx"] = with_card(graph, card)
     if checkpoint.resolve() != (out / "best.pt").resolve():

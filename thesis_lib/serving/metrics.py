@@ -9,6 +9,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 # An inference takes some hundred microseconds; Prometheus' usual buckets begin at 5 ms.
 BUCKETS = (1e-5, 2.5e-5, 5e-5, 1e-4, 1.5e-4, 2e-4, 2.5e-4, 3.5e-4, 5e-4, 7.5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2)
+# Shown as 0 before the first of each, or the first would be no increase.
+REFUSALS = (400, 401, 404, 408, 413, 422, 429, 431, 500, 503)
 
 
 class Metrics:
@@ -23,11 +25,16 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
-        self.errors = Counter("maddpg_prediction_errors", "Requests for actions that got none", registry=registry)
+        self.errors = Counter(
+            "maddpg_prediction_errors", "Requests for actions that were read and got none", registry=registry
+        )
         self.loaded = Gauge("maddpg_model_load_timestamp", "When the model was loaded, Unix time", registry=registry)
         labels = ("agents", "observations", "actions", "version")
         self.info = Gauge("maddpg_model_info", "The model in use; always 1", labels, registry=registry)
         self.rejected = Counter("maddpg_model_rejected", "Model files that could not be served", registry=registry)
+        self.refused = Counter("maddpg_requests_refused", "Answers of 400 and more", ("status",), registry=registry)
+        for status in REFUSALS:
+            self.refused.labels(str(status))
         begun = time.monotonic()
         uptime = Gauge("uptime_seconds", "Since the service began", registry=registry)
         uptime.set_function(lambda: time.monotonic() - begun)

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Lists end at their first fault: to describe all those of a 64 KB body takes longer than a hundred predictions.
 Value = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Action = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 
 
 class PredictRequest(BaseModel):
@@ -15,7 +17,9 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     observations: Annotated[
-        list[list[Value]], Field(description="One list a home, in the order and units of GET /schema (CityLearn's).")
+        list[Annotated[list[Value], Field(fail_fast=True)]],
+        Field(fail_fast=True),
+        Field(description="One list a home, in the order and units of GET /schema (CityLearn's)."),
     ]
 
 
@@ -97,7 +101,7 @@ class StepRequest(BaseModel):
 
     hours: Annotated[int, Field(ge=1, le=168)] = 1
     actions: Annotated[
-        list[list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]]] | None,
+        Annotated[list[Annotated[list[Action], Field(fail_fast=True)]], Field(fail_fast=True)] | None,
         Field(description="One list a home, for one hour; without them the policy decides."),
     ] = None
 

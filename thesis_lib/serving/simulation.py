@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from thesis_lib.serving import data
-from thesis_lib.serving.policy import ModelError, ServedPolicy, open_graph
+from thesis_lib.serving.policy import ModelError, ServedPolicy, open_graph, read_card, run
 from thesis_lib.serving.schemas import Episode, SimulatedHour
 
 Array = NDArray[Any]
+
+
+class Community(BaseModel):
+    """What the service needs to know of the community in ``step.onnx``; see `export.community_graphs`."""
+
+    community: str
+    homes: list[str]
+    observation_names: list[list[str]]
+    action_names: list[list[str]]
+    chargers: list[str]
+    charger_home: list[int]
+    charger_car: list[int]
+    cars: list[str]
+    appliances: list[str]
+    floats: list[str]
+    widths: list[int]
+    indices: list[str]
+    index_widths: list[int]
+    capacity: list[float]
+    initial_soc: list[float]
+    minimum_soc: list[float]
+    keep: list[float]
 
 
 class EpisodeError(ValueError):
@@ -38,10 +60,7 @@ class Simulation:
             except OSError as error:
                 raise ModelError(f"{name} cannot be read ({error.strerror})") from None
         self.observe, self.step_graph = graphs
-        try:
-            self.about = json.loads(self.step_graph.get_modelmeta().custom_metadata_map["card"])
-        except (KeyError, json.JSONDecodeError):
-            raise ModelError("step.onnx says nothing of its community: export the model again") from None
+        self.about, _ = read_card(self.step_graph, Community, "step.onnx")
         if self.about["community"] != policy.card["community"]:
             raise ModelError("step.onnx is of another community than the policy: export the model again")
         self.series = data.read(dataset, self.about)
@@ -53,6 +72,7 @@ class Simulation:
 
         Raises:
             EpisodeError: no hour can be simulated from there.
+            ModelError: a graph fails.
         """
         series, about = self.series, self.about
         if start > series.rows - 2:
@@ -87,6 +107,7 @@ class Simulation:
 
         Raises:
             EpisodeError: no episode, or actions that do not fit.
+            ModelError: a graph fails; the episode stands after the last hour before.
         """
         if self.state is None:
             raise EpisodeError("no episode yet: POST /simulate/reset first")
@@ -114,9 +135,7 @@ class Simulation:
         inputs = {"actions": actions, "drift_noise": self.series.drift_noise, **self._inputs(row)}
         wanted = {value.name for value in self.step_graph.get_inputs()}
         names = [value.name for value in self.step_graph.get_outputs()]
-        found = dict(
-            zip(names, self.step_graph.run(None, {k: v for k, v in inputs.items() if k in wanted}), strict=True)
-        )
+        found = dict(zip(names, run(self.step_graph, {k: v for k, v in inputs.items() if k in wanted}), strict=True))
         self.state = {name: found[f"{name}_after"] for name in self.state}
         if not self._ended():
             self._look()
@@ -141,7 +160,7 @@ class Simulation:
         assert self.state is not None
         inputs = self._inputs(int(self.state["row"][0]))
         wanted = {value.name for value in self.observe.get_inputs()}
-        self.seen = self.observe.run(None, {name: value for name, value in inputs.items() if name in wanted})[0]
+        self.seen = run(self.observe, {name: value for name, value in inputs.items() if name in wanted})[0]
 
     def _inputs(self, row: int) -> dict[str, Array]:
         series = self.series

@@ -13,7 +13,8 @@ function resolved(schema, parts, depth = 0) {
   if (schema.$ref) return resolved(parts[schema.$ref.split("/").at(-1)], parts, depth + 1);
   const { $defs, ...rest } = schema;
   const copy = Array.isArray(rest) ? [...rest] : { ...rest };
-  for (const key of ["items"]) if (copy[key]) copy[key] = resolved(copy[key], { ...parts, ...$defs }, depth + 1);
+  if (copy.items) copy.items = resolved(copy.items, { ...parts, ...$defs }, depth + 1);
+  if (copy.anyOf) copy.anyOf = copy.anyOf.map((each) => resolved(each, { ...parts, ...$defs }, depth + 1));
   if (copy.properties) {
     copy.properties = Object.fromEntries(Object.entries(copy.properties).map(
       ([name, value]) => [name, resolved(value, { ...parts, ...$defs }, depth + 1)]));
