@@ -372,6 +372,15 @@ def test_what_each_variant_has_of_the_contract(overlay):
     assert not named(objects, "Secret"), "a secret in git"
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_browser_stays_with_the_pod_that_holds_its_episode(overlay):
+    objects = rendered(overlay)
+    for service in named(objects, "Service").values():
+        assert service["spec"]["sessionAffinity"] == "ClientIP"
+    for ingress in named(objects, "Ingress").values():  # the controller asks the pods, not the Service
+        assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/affinity"] == "cookie"
+
+
 def test_each_overlay_adds_what_it_is_for():
     local, cloud, secure = rendered("local"), rendered("cloud"), rendered("secure")
     assert named(local, "Service")["maddpg"]["spec"]["ports"][0]["nodePort"] == 30080
