@@ -7,7 +7,6 @@ Without one its tests are skipped, except in ``make deploy-check``, which brings
 from __future__ import annotations
 
 import copy
-import fnmatch
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from dockerfile_parse import DockerfileParser
 from thesis_lib import paths
 from thesis_lib.analysis import learner
 from thesis_lib.config import load_config
+from thesis_lib.serving import latency
 
 DEPLOY = paths.ROOT / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "kubernetes" / "overlays").iterdir())
@@ -95,26 +95,9 @@ def copies(stage: str) -> list[tuple[str | None, list[str], str]]:
     return found
 
 
-def in_context(name: str) -> bool:
-    """Whether .dockerignore lets a path of the repository through; the last line that matches decides."""
-    allowed = True
-    for line in read(".dockerignore").splitlines():
-        if line and not line.startswith("#"):
-            pattern = line.removeprefix("!")
-            parts = Path(name).parts
-            heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
-            shapes = [pattern, pattern.removeprefix("**/")]
-            tails = parts if pattern.startswith("**/") else ()
-            if any(fnmatch.fnmatch(head, shape) for head in [*heads, *tails] for shape in shapes):
-                allowed = line.startswith("!")
-    return allowed
-
-
 def context(name: str) -> list[Path]:
     """The files that the build sees at or below a path of the repository."""
-    place = paths.ROOT / name
-    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
-    return [file for file in files if in_context(file.relative_to(paths.ROOT).as_posix())]
+    return latency.context(paths.ROOT, name)
 
 
 def test_images_run_as_the_user_and_with_the_health_check_of_the_contract():
@@ -153,8 +136,8 @@ OUTSIDE = """models/broadcast/best.pt .git/config .venv/bin/python .env token de
 
 @pytest.mark.parametrize("name", OUTSIDE.split())
 def test_what_stays_out_of_the_image(name):
-    assert not in_context(name)
-    assert in_context("thesis_lib/paths.py")
+    assert not latency.in_context(paths.ROOT, name)
+    assert latency.in_context(paths.ROOT, "thesis_lib/paths.py")
 
 
 # ---------------------------------------------------------------- Kubernetes
