@@ -10,7 +10,10 @@ import random
 import runpy
 import shutil
 import sys
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,3 +120,18 @@ def test_the_services_benchmark_leaves_a_record_and_fails_where_a_kpi_differs(
     assert year.items() <= record["figures"].items() and record["config"]["seconds"] == 0.2
     wanted = "inference_p50_us request_p50_ms_at_500 request_p99_ms_at_500 saturation_rps rss_mb ready_s image_mb"
     assert set(wanted.split()) <= record["figures"].keys()
+
+
+@pytest.mark.parametrize(("failed", "memory", "result"), [(0, 100.0, 0), (1, 100.0, 1), (0, 120.0, 1)])
+def test_a_soak_fails_on_a_failed_request_and_on_memory_that_grows(
+    failed: int, memory: float, result: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = SERVICE["load"]
+    sizes = iter([100.0, memory, memory])
+    statuses = Counter({200: 10, 0: failed})
+    monkeypatch.setattr(load, "served", lambda folder: nullcontext(("", 0.0, None)))
+    monkeypatch.setattr(load, "open_loop", lambda *_: load.Load(1.0, np.ones(10), statuses))
+    monkeypatch.setattr(load, "resident_mb", lambda url: next(sizes))
+    clock = iter([0.0, 0.0, 30.0, 30.0, 60.0, 60.0, 90.0])
+    monkeypatch.setitem(SERVICE["soak"].__globals__, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert SERVICE["soak"](Path(), b"", 1.0, 60.0) == result

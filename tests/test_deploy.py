@@ -534,15 +534,26 @@ def test_the_workflow_checks_what_it_promises_with_pinned_actions():
     )
     assert (str(scan["exit-code"]), scan["severity"]) == ("1", "CRITICAL,HIGH")
     assert any(step.get("with", {}).get("format") == "cyclonedx" for step in steps("image")), "no SBOM"
+    assert "requirements-torch.txt" in commands
+    (size,) = [step["run"] for step in steps("image") if "docker image inspect" in step.get("run", "")]
+    assert "-le 350000000" in size and "{{.Size}}" in size
+    (checked,) = [step for step in steps("test") if step.get("run") == ".ci/run"]
+    assert checked["env"] == {"DASHBOARD_CHECK": "1"}
+    weekly = workflow["jobs"]["weekly"]
+    assert {"test-slow", "fuzz", "soak"} == set(weekly["strategy"]["matrix"]["target"]) and "schedule" in weekly["if"]
+    assert "make ${{ matrix.target }}" in commands
+    assert {f"{target}:" for target in weekly["strategy"]["matrix"]["target"]} <= set(read("Makefile").split())
     build = next(step["with"] for step in steps("image") if "build-push" in step.get("uses", ""))
     assert build["target"] == "serve" and build["push"] is False
 
 
 def test_the_page_names_files_and_tests_that_are_there():
     page = read("docs/deployment.md")
-    for name in re.findall(r"`((?:deploy|docs|\.github|thesis_lib)/[\w./-]+|Dockerfile|\.dockerignore)`", page):
+    for name in re.findall(
+        r"`((?:deploy|docs|\.github|thesis_lib|benchmarks)/[\w./-]+|Dockerfile|\.dockerignore)`", page
+    ):
         assert (paths.ROOT / name).exists(), name
-    source = read("tests/test_deploy.py") + read("tests/test_image.py")
+    source = "".join(file.read_text(encoding="utf-8") for file in (paths.ROOT / "tests").glob("test_*.py"))
     tests = re.findall(r"`(test_\w+)`", page)
     assert len(tests) > 10
     for name in tests:

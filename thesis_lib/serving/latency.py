@@ -51,16 +51,15 @@ WORDS = {
         "Median (and 99th percentile) of the time of a decision for the {homes} homes, by form of the model: {forms}.",
     ),
     "rates.caption": (
-        "Tiempo de respuesta según la tasa de peticiones (bucle abierto: cuenta desde que la petición debía salir). A "
-        "{rate}{space}1/s, mediana {p50}{space}ms y percentil 99 {p99}{space}ms; a {top}{space}1/s, percentil 99 "
+        "Tiempo de respuesta según la tasa de peticiones (bucle abierto: cuenta desde que la petición debía salir). "
+        "Con {rate} por segundo, mediana {p50}{space}ms y percentil 99 {p99}{space}ms; con {top}, percentil 99 "
         "{last}{space}ms.",
-        "Answer time by rate of requests (open loop: it counts from when a request was due). At {rate}{space}1/s, "
-        "median {p50}{space}ms and 99th percentile {p99}{space}ms; at {top}{space}1/s, 99th percentile "
-        "{last}{space}ms.",
+        "Answer time by rate of requests (open loop: it counts from when a request was due). At {rate} a second, "
+        "median {p50}{space}ms and 99th percentile {p99}{space}ms; at {top}, 99th percentile {last}{space}ms.",
     ),
     "parts.caption": (
-        "Dónde va el tiempo de una petición a {rate}{space}1/s (medias, en total {total}{space}ms): {parts}.",
-        "Where the time of a request goes at {rate}{space}1/s (means, {total}{space}ms in all): {parts}.",
+        "Dónde va el tiempo de una petición, con {rate} por segundo (medias, en total {total}{space}ms): {parts}.",
+        "Where the time of a request goes, at {rate} a second (means, {total}{space}ms in all): {parts}.",
     ),
 }
 
