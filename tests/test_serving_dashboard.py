@@ -223,6 +223,7 @@ def test_what_the_dashboard_draws(browser: Any, results: Path, tmp_path_factory:
         browser.find_element("css selector", "[data-language=es]").click()
         assert browser.execute_script("return document.documentElement.lang") == "es"
         assert "política en vivo" in browser.find_element("css selector", "h1").text
+        assert "edición sin conexión" in browser.find_element("id", "about").text
         assert "MADDPG (en vivo)" in drawn(browser)["threeWayComparisonChart"]
         browser.find_element("css selector", "[data-language=en]").click()
 

@@ -35,7 +35,8 @@ const TEXT = {
     refused: (why) => `The service says: ${why}`,
     shared: "Another page moves the same episode on: hours that only it was given are missing here.",
     none: "No evaluated runs to compare with: only the live policy is shown.",
-    about: (a) => `Data: ${a.edition} edition (${a.dataset}). Policy ${a.model_version}. The live episode begins at the first `
+    official: "official", offline: "offline",
+    about: (a) => `Data: ${text[a.edition]} edition (${a.dataset}). Policy ${a.model_version}. The live episode begins at the first `
       + `hour shown; the other controllers' hours are from their continuous year in CityLearn.`,
   },
   es: {
@@ -64,7 +65,8 @@ const TEXT = {
     refused: (why) => `El servicio dice: ${why}`,
     shared: "Otra página avanza el mismo episodio: aquí faltan las horas que solo recibió ella.",
     none: "No hay ejecuciones evaluadas con las que comparar: solo se muestra la política en vivo.",
-    about: (a) => `Datos: edición ${a.edition} (${a.dataset}). Política ${a.model_version}. El episodio en vivo empieza en la `
+    official: "oficial", offline: "sin conexión",
+    about: (a) => `Datos: edición ${text[a.edition]} (${a.dataset}). Política ${a.model_version}. El episodio en vivo empieza en la `
       + `primera hora mostrada; las horas de los demás controladores son de su año continuo en CityLearn.`,
   },
 };
