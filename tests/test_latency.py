@@ -93,7 +93,10 @@ def test_the_parts_are_what_the_service_itself_measured_between_two_looks() -> N
         latency.parts(before, before, 0.6, 0.1)
 
 
-def test_the_parts_of_a_request_are_those_at_500_a_second(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_parts_of_a_request_are_those_at_500_a_second(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency.load, "saturation", lambda *_: (1.0, []))
     rates, split, about = latency.service(exported(tmp_path_factory), model("offline"), [100, 500], 0.5)
     assert set(split["rate"]) == {500} and (split.ms > 0).all()
     assert split.part.tolist()[-2:] == ["transport", "client"]
