@@ -2,7 +2,8 @@
 
     make screenshot
 
-Starts the service on models/broadcast, opens the page in Debian's chromium, waits for four simulated days and looks.
+Starts the service on models/broadcast, opens the page in Debian's chromium, waits for noon of the fifth simulated day
+and looks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from selenium.webdriver.chrome.service import Service
 from thesis_lib import paths
 from thesis_lib.serving import load
 
-HOURS = 97  # drawn before the picture is taken
+HOURS = 108  # drawn before the picture is taken: the sun shines in the last one
 WIDE, PHONE = (1280, 1750), (390, 3300)  # pixels
 READY = f"return window.Chart && Chart.getChart('priceResponseChart') && hours.length >= {HOURS}"
 

@@ -1,21 +1,33 @@
-"""The peer that training is timed against really learns: each of its pairs, at each step; and so do we, to a level."""
+"""The peer that training is timed against really learns: each of its pairs, at each step; and so do we, to a level.
+
+The service's benchmark notices a policy over HTTP that is not the one in process.
+"""
 
 from __future__ import annotations
 
+import json
 import random
 import runpy
+import shutil
+import sys
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import find
+from served import checkpoint, exported
 
 from thesis_lib.community import dataset
 from thesis_lib.config import load_config
 from thesis_lib.maddpg.training import TrainConfig
 
-TRAINING = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "training.py"))
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+TRAINING = runpy.run_path(str(BENCHMARKS / "training.py"))
+SERVICE = runpy.run_path(str(BENCHMARKS / "service.py"))
 
 
 def parameters(agents: list, part: str) -> list[torch.Tensor]:
@@ -82,3 +94,44 @@ def test_the_minutes_to_the_rules_level_are_those_of_a_training(
     assert 1 <= level["updates"] <= settings["updates"]
     # It ends when the level is reached, or with the budget.
     assert level["composite"] <= level["rule"] if "minutes" in level else level["updates"] == settings["updates"]
+
+
+def test_a_year_over_http_is_the_year_in_process(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = shutil.copytree(exported(tmp_path_factory), tmp_path / "served")
+    source = find("offline")
+    found = SERVICE["year"](folder, source, 71)
+    assert found["year_kpi_difference"] <= SERVICE["SAME"] and 0 < found["year_http_share"] < 1
+    # Other weights in process than behind HTTP.
+    checkpoint(folder / "best.pt", seed=1)
+    assert SERVICE["year"](folder, source, 71)["year_kpi_difference"] > 1e-3
+
+
+@pytest.mark.parametrize("difference", [0.0, 2e-6])
+def test_the_services_benchmark_leaves_a_record_and_fails_where_a_kpi_differs(
+    difference: float, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    year = {"year_kpi_difference": difference, "year_s": 1.0, "year_http_share": 0.1}
+    monkeypatch.setitem(SERVICE["main"].__globals__, "year", lambda *_: year)
+    monkeypatch.setattr(SERVICE["load"], "saturation", lambda *_: (1.0, []))
+    options = ["--model", str(exported(tmp_path_factory)), "--seconds", "0.2", "--year"]
+    monkeypatch.setattr(sys, "argv", ["service.py", *options, "--output", str(tmp_path / "service.json")])
+    assert SERVICE["main"]() == int(difference > 1e-6)
+    record = json.loads((tmp_path / "service.json").read_text())
+    assert year.items() <= record["figures"].items() and record["config"]["seconds"] == 0.2
+    wanted = "inference_p50_us request_p50_ms_at_500 request_p99_ms_at_500 saturation_rps rss_mb ready_s image_mb"
+    assert set(wanted.split()) <= record["figures"].keys()
+
+
+@pytest.mark.parametrize(("failed", "memory", "result"), [(0, 100.0, 0), (1, 100.0, 1), (0, 120.0, 1)])
+def test_a_soak_fails_on_a_failed_request_and_on_memory_that_grows(
+    failed: int, memory: float, result: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = SERVICE["load"]
+    sizes = iter([100.0, memory, memory])
+    statuses = Counter({200: 10, 0: failed})
+    monkeypatch.setattr(load, "served", lambda folder: nullcontext(("", 0.0, None)))
+    monkeypatch.setattr(load, "open_loop", lambda *_: load.Load(1.0, np.ones(10), statuses))
+    monkeypatch.setattr(load, "resident_mb", lambda url: next(sizes))
+    clock = iter([0.0, 0.0, 30.0, 30.0, 60.0, 60.0, 90.0])
+    monkeypatch.setitem(SERVICE["soak"].__globals__, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert SERVICE["soak"](Path(), b"", 1.0, 60.0) == result

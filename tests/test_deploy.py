@@ -7,7 +7,6 @@ Without one its tests are skipped, except in ``make deploy-check``, which brings
 from __future__ import annotations
 
 import copy
-import fnmatch
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from starlette.routing import Mount, Route
 from thesis_lib import paths
 from thesis_lib.analysis import learner
 from thesis_lib.config import load_config
-from thesis_lib.serving import app
+from thesis_lib.serving import app, latency
 
 DEPLOY = paths.ROOT / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "kubernetes" / "overlays").iterdir())
@@ -99,26 +98,9 @@ def copies(stage: str) -> list[tuple[str | None, list[str], str]]:
     return found
 
 
-def in_context(name: str) -> bool:
-    """Whether .dockerignore lets a path of the repository through; the last line that matches decides."""
-    allowed = True
-    for line in read(".dockerignore").splitlines():
-        if line and not line.startswith("#"):
-            pattern = line.removeprefix("!")
-            parts = Path(name).parts
-            heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
-            shapes = [pattern, pattern.removeprefix("**/")]
-            tails = parts if pattern.startswith("**/") else ()
-            if any(fnmatch.fnmatch(head, shape) for head in [*heads, *tails] for shape in shapes):
-                allowed = line.startswith("!")
-    return allowed
-
-
 def context(name: str) -> list[Path]:
     """The files that the build sees at or below a path of the repository."""
-    place = paths.ROOT / name
-    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
-    return [file for file in files if in_context(file.relative_to(paths.ROOT).as_posix())]
+    return latency.context(paths.ROOT, name)
 
 
 def test_images_run_as_the_user_and_with_the_health_check_of_the_contract():
@@ -157,8 +139,8 @@ OUTSIDE = """models/broadcast/best.pt .git/config .venv/bin/python .env token de
 
 @pytest.mark.parametrize("name", OUTSIDE.split())
 def test_what_stays_out_of_the_image(name):
-    assert not in_context(name)
-    assert in_context("thesis_lib/paths.py")
+    assert not latency.in_context(paths.ROOT, name)
+    assert latency.in_context(paths.ROOT, "thesis_lib/paths.py")
 
 
 # ---------------------------------------------------------------- Kubernetes
@@ -376,6 +358,15 @@ def test_what_each_variant_has_of_the_contract(overlay):
     assert not named(objects, "Secret"), "a secret in git"
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_browser_stays_with_the_pod_that_holds_its_episode(overlay):
+    objects = rendered(overlay)
+    for service in named(objects, "Service").values():
+        assert service["spec"]["sessionAffinity"] == "ClientIP"
+    for ingress in named(objects, "Ingress").values():  # the controller asks the pods, not the Service
+        assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/affinity"] == "cookie"
+
+
 def test_each_overlay_adds_what_it_is_for():
     local, cloud, secure = rendered("local"), rendered("cloud"), rendered("secure")
     assert named(local, "Service")["maddpg"]["spec"]["ports"][0]["nodePort"] == 30080
@@ -559,15 +550,26 @@ def test_the_workflow_checks_what_it_promises_with_pinned_actions():
     )
     assert (str(scan["exit-code"]), scan["severity"]) == ("1", "CRITICAL,HIGH")
     assert any(step.get("with", {}).get("format") == "cyclonedx" for step in steps("image")), "no SBOM"
+    assert "requirements-torch.txt" in commands
+    (size,) = [step["run"] for step in steps("image") if "docker image inspect" in step.get("run", "")]
+    assert "-le 350000000" in size and "{{.Size}}" in size
+    (checked,) = [step for step in steps("test") if step.get("run") == ".ci/run"]
+    assert checked["env"] == {"DASHBOARD_CHECK": "1"}
+    weekly = workflow["jobs"]["weekly"]
+    assert {"test-slow", "fuzz", "soak"} == set(weekly["strategy"]["matrix"]["target"]) and "schedule" in weekly["if"]
+    assert "make ${{ matrix.target }}" in commands
+    assert {f"{target}:" for target in weekly["strategy"]["matrix"]["target"]} <= set(read("Makefile").split())
     build = next(step["with"] for step in steps("image") if "build-push" in step.get("uses", ""))
     assert build["target"] == "serve" and build["push"] is False
 
 
 def test_the_page_names_files_and_tests_that_are_there():
     page = read("docs/deployment.md")
-    for name in re.findall(r"`((?:deploy|docs|\.github|thesis_lib)/[\w./-]+|Dockerfile|\.dockerignore)`", page):
+    for name in re.findall(
+        r"`((?:deploy|docs|\.github|thesis_lib|benchmarks)/[\w./-]+|Dockerfile|\.dockerignore)`", page
+    ):
         assert (paths.ROOT / name).exists(), name
-    source = read("tests/test_deploy.py") + read("tests/test_image.py")
+    source = "".join(file.read_text(encoding="utf-8") for file in (paths.ROOT / "tests").glob("test_*.py"))
     tests = re.findall(r"`(test_\w+)`", page)
     assert len(tests) > 10
     for name in tests:

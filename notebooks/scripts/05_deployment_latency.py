@@ -31,6 +31,7 @@ from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
 from thesis_lib.provenance import Stopwatch, ensure_writable, run_record, write_csv_atomic, write_json_atomic
 from thesis_lib.serving import latency
+from thesis_lib.serving.policy import ServedPolicy
 
 config = load_config(profile)
 labels.use(language or config.language)
@@ -48,7 +49,8 @@ if seconds < 5:
 # ## The model alone
 #
 # One decision for all homes, one thread: the network as it was trained, compiled, as one ONNX graph (normaliser, all
-# actors, habits, guard and bounds inside), and, for the strictly local variant, as one graph a home, summed over homes.
+# actors, habits, guard and bounds inside), and, for the strictly local variant, as one graph a home, summed over homes;
+# the network in torch on the GPU too, where one is present.
 
 # %%
 measured = {}
@@ -61,9 +63,10 @@ display(measured["forms"])
 shown = measured["forms"].drop_duplicates("form", keep="last")
 page.publish(
     lambda: latency.forms_figure(shown),
-    lambda: latency.word("forms.caption", homes=community.homes),
+    lambda: latency.forms_caption(shown, community.homes),
     "latency_forms",
     profile,
+    shown,
 )
 
 # %% [markdown]
@@ -80,18 +83,25 @@ display(measured["batches"])
 # A process of its own, asked over HTTP on this machine. Requests leave when they are due, answered or not, and their
 # time counts from then: a service that falls behind cannot hide it. After the fixed rates the rate rises by a fifth at
 # a time until requests fail or their 99th percentile passes 100 ms.
+#
+# The parts of a request are means at 500 a second: the service's own metrics say what it spent, the client's writing
+# and reading of JSON is timed apart, and the rest is HTTP, the loopback and waiting.
 
 # %%
 with watch("service"):
     measured["rates"], measured["parts"], about = latency.service(folders[variants[0]], community, rates, seconds)
 display(measured["rates"])
-for name, draw in (("rates", latency.rates_figure), ("parts", latency.parts_figure)):
+for name, draw, words in (
+    ("rates", latency.rates_figure, latency.rates_caption),
+    ("parts", latency.parts_figure, latency.parts_caption),
+):
     table = measured[name]
     page.publish(
         lambda draw=draw, table=table: draw(table),
-        lambda name=name: latency.word(f"{name}.caption"),
+        lambda words=words, table=table: words(table),
         f"latency_{name}",
         profile,
+        table,
     )
 display(measured["parts"])
 
@@ -121,7 +131,16 @@ if 500 in rates:
 # %%
 for name, table in measured.items():
     write_csv_atomic(tables / f"latency_{name}.csv", table)
-record = run_record(config, data, watch, seeds=[0], parameters={"times": times, "seconds": seconds}, service=about)
+record = run_record(
+    config,
+    data,
+    watch,
+    seeds=[0],
+    device=latency.devices()[-1],
+    parameters={"times": times, "seconds": seconds},
+    models={variant: ServedPolicy(folder / "policy.onnx").version for variant, folder in folders.items()},
+    service=about,
+)
 write_json_atomic(paths.results(profile) / "latency.json", record)
 slow = measured["forms"].set_index(["variant", "form"]).p50_us
 ratio = slow[variants[0], "eager"] / slow[variants[0], "onnx"]

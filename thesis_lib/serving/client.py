@@ -6,6 +6,7 @@ python -m thesis_lib.serving.client http://localhost:8000 --hours 168
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         env = datasets.load(datasets.find(given.edition), end=given.hours)
         env.reset()
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # CityLearn turned its line for each request on
         service = Service.from_citylearn(env)
         with httpx.Client(base_url=given.url, headers=headers, timeout=30) as client:
             rows = evaluate(roll(env, client), service)

@@ -5,6 +5,8 @@ Times are of this machine, in this run, with whatever else it was doing; what co
 
 from __future__ import annotations
 
+import fnmatch
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,9 +17,11 @@ from typing import Any
 import httpx
 import matplotlib.pyplot as plt
 import numpy as np
+import onnxruntime
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from thesis_lib.analysis import labels
@@ -33,24 +37,29 @@ WORDS = {
     "onnx": ("un grafo ONNX", "one ONNX graph"),
     "homes": ("un grafo por vivienda", "one graph a home"),
     "time": ("tiempo por decisión (µs)", "time of a decision (µs)"),
-    "rate": ("peticiones por segundo", "requests a second"),
+    "rate": ("tasa de peticiones (1/s)", "rate of requests (1/s)"),
     "answer": ("tiempo de respuesta (ms)", "answer time (ms)"),
     "model": ("modelo", "model"),
     "server": ("servidor: leer y escribir JSON", "server: reading and writing JSON"),
-    "transport": ("HTTP, red local y cliente", "HTTP, loopback and client"),
+    "served": ("servidor: modelo y JSON", "server: model and JSON"),
+    "transport": ("HTTP, red local y espera", "HTTP, loopback and waiting"),
+    "client": ("cliente: escribir y leer JSON", "client: writing and reading JSON"),
     "p50": ("mediana", "median"),
     "p99": ("percentil 99", "99th percentile"),
     "forms.caption": (
-        "Mediana y percentil 99 del tiempo de una decisión de las {homes} viviendas, por forma del modelo.",
-        "Median and 99th percentile of the time of one decision for the {homes} homes, by form of the model.",
+        "Mediana (y percentil 99) del tiempo de una decisión de las {homes} viviendas, por forma del modelo: {forms}.",
+        "Median (and 99th percentile) of the time of a decision for the {homes} homes, by form of the model: {forms}.",
     ),
     "rates.caption": (
-        "Tiempo de respuesta según la tasa de peticiones (bucle abierto: cuenta desde que la petición debía salir).",
-        "Answer time by rate of requests (open loop: it counts from when a request was due).",
+        "Tiempo de respuesta según la tasa de peticiones (bucle abierto: cuenta desde que la petición debía salir). "
+        "Con {rate} por segundo, mediana {p50}{space}ms y percentil 99 {p99}{space}ms; con {top}, percentil 99 "
+        "{last}{space}ms.",
+        "Answer time by rate of requests (open loop: it counts from when a request was due). At {rate} a second, "
+        "median {p50}{space}ms and 99th percentile {p99}{space}ms; at {top}, 99th percentile {last}{space}ms.",
     ),
     "parts.caption": (
-        "Dónde va el tiempo de una petición (medias).",
-        "Where the time of a request goes (means).",
+        "Dónde va el tiempo de una petición, con {rate} por segundo (medias, en total {total}{space}ms): {parts}.",
+        "Where the time of a request goes, at {rate} a second (means, {total}{space}ms in all): {parts}.",
     ),
 }
 
@@ -59,6 +68,17 @@ def word(key: str, **values: object) -> str:
     """A label in the language in use. Raises KeyError."""
     spanish, english = WORDS[key]
     return (spanish if labels.language() == "es" else english).format(**values)
+
+
+def devices() -> list[str]:
+    """What the network in torch is timed on: the CPU, and the GPU where there is one. Never raises."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def form_name(form: str) -> str:
+    """A form of `forms` in words; a GPU's is named after it, as ``eager_cuda``. Raises KeyError."""
+    name, _, device = form.partition("_")
+    return f"{word(name)}, GPU" if device else word(name)
 
 
 def timed(work: Callable[[], Any], times: int) -> dict[str, float]:
@@ -87,6 +107,8 @@ def observed(policy: ServedPolicy, community: Community, rows: Sequence[int]) ->
 def forms(folder: Path, community: Community, times: int, compiled: bool) -> pd.DataFrame:
     """One decision of the whole community, one thread: torch, ONNX, and a graph a home where nothing is communicated.
 
+    A GPU's time holds the way of the observations to it and of the actions back.
+
     Args:
         folder: of an exported model.
         community: it is for.
@@ -94,7 +116,7 @@ def forms(folder: Path, community: Community, times: int, compiled: bool) -> pd.
         compiled: with torch.compile too; needs a C++ compiler.
 
     Returns:
-        Data frame with form, p50_us, p99_us.
+        Data frame with form (on a GPU with its device behind), p50_us, p99_us.
 
     Raises:
         ModelError, CheckpointError: see `ServedPolicy`, `load_policy`.
@@ -103,7 +125,6 @@ def forms(folder: Path, community: Community, times: int, compiled: bool) -> pd.
     torch.set_num_threads(1)
     served = ServedPolicy(folder / "policy.onnx")
     flat = observed(served, community, [4000])
-    policy = load_policy(folder / "best.pt", community).policy
     width = max(served.sizes)
     padded = torch.zeros(1, len(served.homes), width)
     ends = np.cumsum(served.sizes)
@@ -112,14 +133,24 @@ def forms(folder: Path, community: Community, times: int, compiled: bool) -> pd.
         padded[0, home, : part.shape[1]] = torch.from_numpy(part[0])
     rows = []
     try:
-        with torch.inference_mode():
-            rows.append({"form": "eager", **timed(lambda: policy(padded), max(times // 10, 5))})
-            if compiled:
-                faster = torch.compile(policy, dynamic=False)
-                rows.append({"form": "compiled", **timed(lambda: faster(padded), max(times // 10, 5))})
+        for device in devices():
+            policy = load_policy(folder / "best.pt", community).policy.to(device)
+            kinds = {"eager": policy} | ({"compiled": torch.compile(policy, dynamic=False)} if compiled else {})
+            for name, network in kinds.items():
+
+                @torch.inference_mode()
+                def decide(network: Any = network, device: str = device) -> torch.Tensor:
+                    actions: torch.Tensor = network(padded.to(device)).cpu()
+                    return actions
+
+                form = name if device == "cpu" else f"{name}_{device}"
+                rows.append({"form": form, **timed(decide, max(times // 10, 5))})
     finally:
         torch.set_num_threads(threads)
     rows.append({"form": "onnx", **timed(lambda: served.act(flat), times)})
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():  # of the package onnxruntime-gpu only
+        graph = onnxruntime.InferenceSession(folder / "policy.onnx", providers=["CUDAExecutionProvider"])
+        rows.append({"form": "onnx_cuda", **timed(lambda: graph.run(None, {"observations": flat}), times)})
     homes = [folder / "homes" / f"{name}.onnx" for name in served.homes]
     if all(file.is_file() for file in homes):
         sessions = [open_graph(file.read_bytes()) for file in homes]
@@ -163,30 +194,60 @@ def sizes(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).round(1)
 
 
-def image(root: Path) -> pd.DataFrame:
-    """What the image `serve` holds beside its base, MB, as far as it can be known without a container engine.
+def in_context(root: Path, name: str) -> bool:
+    """Whether ``.dockerignore`` lets a path below ``root`` into the build; the last line that matches decides.
 
-    Packages are those of requirements-serve.lock as they are installed here; folders are those that the Dockerfile's
-    target copies.
+    Raises:
+        OSError: there is no such file.
+    """
+    allowed, parts = True, Path(name).parts
+    heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+    for line in (root / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            pattern = line.removeprefix("!")
+            shapes = [pattern, pattern.removeprefix("**/")]
+            tails = parts if pattern.startswith("**/") else ()
+            if any(fnmatch.fnmatch(head, shape) for head in [*heads, *tails] for shape in shapes):
+                allowed = line.startswith("!")
+    return allowed
+
+
+def context(root: Path, name: str) -> list[Path]:
+    """The files that the build sees at or below a path of ``root``. Raises OSError."""
+    place = root / name
+    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    return [file for file in files if in_context(root, file.relative_to(root).as_posix())]
+
+
+def image(root: Path) -> pd.DataFrame:
+    """What the image `serve` holds, MB, as far as it can be known without a container engine.
+
+    Packages are those of requirements-serve.lock as pip left them here, compiled files included; folders are those that
+    the Dockerfile's target copies, without what .dockerignore keeps out. The base's size is an engine's to tell.
 
     Returns:
-        Data frame with part, MB; the packages together, then each folder.
+        Data frame with part, MB; the packages together, each folder, then the base (NaN).
 
     Raises:
         PackageNotFoundError: a package of the lock is not installed here.
+        OSError: a file of the build is missing.
     """
     lock = (root / "requirements-serve.lock").read_text(encoding="utf-8")
     names = re.findall(r"^([A-Za-z0-9_.-]+)==", lock, re.MULTILINE)
     files = [Path(str(file.locate())) for name in names for file in distribution(name).files or ()]
-    stage = (root / "Dockerfile").read_text(encoding="utf-8").split("\nFROM base AS serve\n")[1].split("\nFROM ")[0]
-    copied = re.findall(r"^COPY (\S+) \./", stage, re.MULTILINE)
-    rows = [{"part": f"{len(names)} packages", "MB": _megabytes(files)}]
-    rows += [{"part": name, "MB": _megabytes((root / name).rglob("*"))} for name in copied]
-    return pd.DataFrame(rows).round(1)
+    recipe = (root / "Dockerfile").read_text(encoding="utf-8")
+    stage = recipe.split("\nFROM base AS serve\n")[1].split("\nFROM ")[0]
+    base = re.findall(r"^FROM (\S+) AS base$", recipe, re.MULTILINE)[0]
+    rows = [{"part": f"{len(names)} packages", "MB": _megabytes(file for file in files if file.is_file())}]
+    rows += [
+        {"part": name, "MB": _megabytes(context(root, name))}
+        for name in re.findall(r"^COPY (\S+) \./", stage, re.MULTILINE)
+    ]
+    return pd.DataFrame([*rows, {"part": f"{base}, the base", "MB": float("nan")}]).round(1)
 
 
 def _megabytes(files: Iterable[Path]) -> float:
-    return sum(file.stat().st_size for file in files if file.is_file() and "__pycache__" not in file.parts) / 1e6
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def beside(inference_us: float, about: Mapping[str, float], image_mb: float) -> pd.DataFrame:
@@ -210,7 +271,7 @@ def beside(inference_us: float, about: Mapping[str, float], image_mb: float) -> 
         ("highest rate (1/s)", about["saturation_rps"], ">= 1500", "12 to 20"),
         ("resident memory (MB)", about["rss_mb"], "<= 200", "2000 to 3000"),
         ("ready after (s)", about["ready_s"], "<= 2", "15 to 20"),
-        ("image without its base (MB)", image_mb, "<= 350 with it", "13400"),
+        ("image without its base, whose size is unknown here (MB)", image_mb, "<= 350", "13400 with it"),
     ]
     return pd.DataFrame(rows, columns=["what", "here", "target", "earlier"])
 
@@ -228,8 +289,9 @@ def service(
 
     Returns:
         Answer times by rate (rate, achieved, p50_ms, p99_ms, failed), the rates of `load.saturation` after those asked
-        for; the parts of a request at the lowest rate (part, ms; means); ready_s, rss_mb, saturation_rps, and
-        request_p50_ms_at_500 and request_p99_ms_at_500 where 500 is among the rates.
+        for; the parts of a request at the rate nearest to 500 (rate, part, ms; means), server and model apart where the
+        service measures its inferences; ready_s, rss_mb, saturation_rps, and request_p50_ms_at_500 and
+        request_p99_ms_at_500 where 500 is among the rates.
 
     Raises:
         RuntimeError: the service did not start.
@@ -241,14 +303,17 @@ def service(
     body = load.request_body(lists)
     about: dict[str, float] = {}
     found: list[load.Load] = []
+    apart = min(rates, key=lambda rate: abs(rate - 500))
     with load.served(folder) as (url, ready, _):
         load.open_loop(url, body, min(rates), min(seconds, 1.0))
-        before = _handled(url)
+        answer = httpx.post(f"{url}/predict", content=body).content
         for rate in rates:
+            before = httpx.get(f"{url}/metrics").text
             found.append(load.open_loop(url, body, rate, seconds))
-            if rate == rates[0]:
-                count, total = (late - early for late, early in zip(_handled(url), before, strict=True))
-                handled, whole = total / count * 1e3, float(found[0].seconds.mean()) * 1e3
+            if rate == apart:
+                client = _mean_ms(lambda: (load.request_body(lists), json.loads(answer)), 500)
+                whole = float(found[-1].seconds.mean()) * 1e3
+                split = parts(before, httpx.get(f"{url}/metrics").text, whole, client)
             if rate == 500:
                 about["request_p50_ms_at_500"] = round(found[-1].quantile(0.5), 3)
                 about["request_p99_ms_at_500"] = round(found[-1].quantile(0.99), 3)
@@ -265,30 +330,72 @@ def service(
         }
         for each in (*found, *(one for one in tried if one.rate > max(rates)))
     ]
-    model = float(load.inference_seconds(served, flat, 500).mean()) * 1e3
-    parts = {"model": model, "server": handled - model, "transport": whole - handled}
-    return pd.DataFrame(rows), pd.DataFrame({"part": list(parts), "ms": [*parts.values()]}).round(4), about
+    table = pd.DataFrame({"rate": round(apart), "part": list(split), "ms": [*split.values()]})
+    return pd.DataFrame(rows), table.round(4), about
 
 
-def _handled(url: str) -> tuple[float, float]:
-    """How many predictions the service has answered, and the seconds it took over them."""
-    text = httpx.get(f"{url}/metrics").text
-    name = "maddpg_prediction_duration_seconds"
-    values = [re.search(rf"^{name}_{part} (\S+)$", text, re.MULTILINE) for part in ("count", "sum")]
-    count, total = (float(value[1]) for value in values if value)
-    return count, total
+def parts(before: str, after: str, whole_ms: float, client_ms: float) -> dict[str, float]:
+    """Where the mean time of the requests between two looks at /metrics went, ms.
+
+    Args:
+        before, after: what /metrics answered.
+        whole_ms: mean from a request's being due to its answer.
+        client_ms: mean of writing a request and reading an answer, which ``whole_ms`` does not hold.
+
+    Returns:
+        model and server (JSON); or both as served, where the service has no ``maddpg_inference_duration_seconds``.
+        Then transport and client.
+
+    Raises:
+        KeyError: no prediction was answered in between.
+    """
+    handled = _mean_between(before, after, "maddpg_prediction_duration_seconds")
+    if handled is None:
+        raise KeyError("maddpg_prediction_duration_seconds")
+    model = _mean_between(before, after, "maddpg_inference_duration_seconds")
+    server = {"served": handled} if model is None else {"model": model, "server": handled - model}
+    return {**server, "transport": whole_ms - handled, "client": client_ms}
+
+
+def _mean_between(before: str, after: str, name: str) -> float | None:
+    """Mean of what a histogram of seconds counted in between, ms; None if there was nothing or is no such histogram."""
+    sums = []
+    for text in (before, after):
+        for part in ("sum", "count"):
+            value = re.search(rf"^{name}_{part} (\S+)$", text, re.MULTILINE)
+            sums.append(float(value[1]) if value else 0.0)
+    count = sums[3] - sums[1]
+    return (sums[2] - sums[0]) / count * 1e3 if count else None
+
+
+def _mean_ms(work: Callable[[], Any], times: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - begun) / times * 1e3
 
 
 def forms_figure(table: pd.DataFrame) -> Figure:
     """Bars of `forms`: median, with the 99th percentile as a mark. Never raises."""
     fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 0.8 + 0.4 * len(table)))
-    names = [word(form) for form in table.form]
+    names = [form_name(form) for form in table.form]
     ax.barh(names, table.p50_us, color="0.35", label=word("p50"))
     ax.plot(table.p99_us, names, "D", color="#d55e00", label=word("p99"))
     ax.invert_yaxis()
     ax.set_xlabel(word("time"))
+    ax.xaxis.set_major_formatter(labels.Numbers())
     ax.legend(loc="best")
     return fig
+
+
+def forms_caption(table: pd.DataFrame, homes: int) -> str:
+    """The caption of `forms_figure`, with its numbers. Never raises."""
+    numbers = (f"{form_name(row.form)} {_micro(row.p50_us)} ({_micro(row.p99_us)})" for row in table.itertuples())
+    return word("forms.caption", homes=homes, forms="; ".join(numbers))
+
+
+def _micro(value: float) -> str:
+    return f"{labels.number(value, 0)}{labels.SPACE}µs"
 
 
 def rates_figure(table: pd.DataFrame) -> Figure:
@@ -299,17 +406,47 @@ def rates_figure(table: pd.DataFrame) -> Figure:
     ax.set_xlabel(word("rate"))
     ax.set_ylabel(word("answer"))
     ax.set_yscale("log")
+    ax.xaxis.set_major_formatter(labels.Numbers())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(labels.Numbers()))  # each tick with the decimals that it needs
     ax.legend()
     return fig
 
 
+def rates_caption(table: pd.DataFrame) -> str:
+    """The caption of `rates_figure`, with the numbers nearest to 500 requests a second and at the end. Never raises."""
+    near, last = table.loc[(table.rate - 500).abs().idxmin()], table.iloc[-1]
+    numbers = {"p50": near.p50_ms, "p99": near.p99_ms, "last": last.p99_ms}
+    return word(
+        "rates.caption",
+        space=labels.SPACE,
+        rate=labels.number(near.rate, 0),
+        top=labels.number(last.rate, 0),
+        **{name: labels.number(value, 2) for name, value in numbers.items()},
+    )
+
+
 def parts_figure(table: pd.DataFrame) -> Figure:
     """One stacked bar of the parts of a request, from `service`. Never raises."""
-    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.6))
+    fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.8))
     left = 0.0
-    for (_, line), color in zip(table.iterrows(), ("0.25", "0.55", "0.8"), strict=True):
+    for (_, line), color in zip(table.iterrows(), ("0.2", "0.5", "0.75", "1.0"), strict=False):
         ax.barh([""], [line.ms], left=left, color=color, edgecolor="black", label=word(line.part))
         left += line.ms
     ax.set_xlabel(word("answer"))
-    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    ax.xaxis.set_major_formatter(labels.Numbers())
+    ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
+
+
+def parts_caption(table: pd.DataFrame) -> str:
+    """The caption of `parts_figure`, with its numbers. Never raises."""
+    numbers = (f"{word(row.part)} {labels.number(row.ms, 3)}{labels.SPACE}ms" for row in table.itertuples())
+    return word(
+        "parts.caption",
+        space=labels.SPACE,
+        rate=labels.number(table.rate.iloc[0], 0),
+        total=labels.number(table.ms.sum(), 3),
+        parts="; ".join(numbers),
+    )

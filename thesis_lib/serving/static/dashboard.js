@@ -5,9 +5,9 @@
 const EVERY = 5000; // ms between two looks
 const HOURS = 6; // simulated at each look
 const FIRST = 48; // at the first one, so that there is something to see
-const SHOWN = 168; // hours kept on the page
+const SHOWN = 168; // hours kept on the page: the newest one and those within a week before it
 const START = Number(new URLSearchParams(location.search).get("start") ?? 576); // the first test week begins there
-const BLUE = "#0072b2", ORANGE = "#d55e00", GREEN = "#00795c", PURPLE = "#8e4585", GREY = "#595959";
+const BLUE = "#0072b2", ORANGE = "#d55e00", GREEN = "#00795c", PURPLE = "#8e4585", GREY = "#595959", YELLOW = "#e0a800";
 
 const TEXT = {
   en: {
@@ -17,23 +17,26 @@ const TEXT = {
     comparisonControlChart: "Demand without control and with MADDPG; the area between is the difference",
     threeWayComparisonChart: "Demand of the three controllers",
     multiAgentBuildingsChart: "Energy bought by five homes under each controller",
-    allBuildingsActionsChart: "All homes in the last hour: sun, battery, car and their actions",
+    allBuildingsActionsChart: "All homes in the last hour: sun, battery, car, appliance and their actions",
     flexibilityChart: "Demand, price and state of charge",
     priceResponseChart: "Demand against price: what is moved to cheap hours",
     live: "MADDPG (live)", no_control: "No control", comparator: "Comparison",
     charge_on_arrival: "No control (cars charge on arrival)", marlisa: "MARLISA", mpc_forecast: "MPC, forecast (no MARLISA run yet)",
     tuned_rule: "Tuned rule (no MARLISA run yet)", rule: "Rule (no MARLISA run yet)",
     business_as_usual: "Business as usual (no MARLISA run yet)", cooperative_maddpg: "MADDPG",
-    demand: "Demand (kW)", price: "Price (EUR/kWh)", soc: "State of charge (%)", bought: "Energy bought (kWh)",
+    demand: "Demand (kW)", price: "Price (EUR/kWh)", soc_short: "SOC (%)", price_short: "EUR/kWh", bought: "Energy bought (kWh)",
     battery_soc: "Batteries, mean (%)", car_soc: "Cars, mean (%)", pv: "Sun (kWh)", battery: "Battery (kWh)", car: "Car (kWh)",
-    battery_action: "Battery action", car_action: "Car action", energy: "Energy (kWh)", action: "Action (share of power)",
+    appliance: "Appliance (kWh)", battery_action: "Battery action", car_action: "Car action",
+    appliance_action: "Appliance action", energy: "Energy (kWh)", action: "Action (share of power)", home: "Home",
     controller: "Controller", peak: "Highest demand (kW)", imported: "Import (kWh)", cost: "Cost (EUR)",
     ok: (time, row) => `Live. Last answer ${time}, simulated hour ${row}.`,
     down: (time) => `The service does not answer. What is shown is of ${time}; trying again every 5 s.`,
     never: "The service does not answer yet; trying again every 5 s.", paused: "Paused.",
     refused: (why) => `The service says: ${why}`,
+    shared: "Another page moves the same episode on: hours that only it was given are missing here.",
     none: "No evaluated runs to compare with: only the live policy is shown.",
-    about: (a) => `Data: ${a.edition} edition (${a.dataset}). Policy ${a.model_version}. The live episode begins at the first `
+    official: "official", offline: "offline",
+    about: (a) => `Data: ${text[a.edition]} edition (${a.dataset}). Policy ${a.model_version}. The live episode begins at the first `
       + `hour shown; the other controllers' hours are from their continuous year in CityLearn.`,
   },
   es: {
@@ -43,30 +46,33 @@ const TEXT = {
     comparisonControlChart: "Demanda sin control y con MADDPG; el área entre ambas es la diferencia",
     threeWayComparisonChart: "Demanda de los tres controladores",
     multiAgentBuildingsChart: "Energía comprada por cinco viviendas con cada controlador",
-    allBuildingsActionsChart: "Todas las viviendas en la última hora: sol, batería, coche y sus acciones",
+    allBuildingsActionsChart: "Todas las viviendas en la última hora: sol, batería, coche, electrodoméstico y sus acciones",
     flexibilityChart: "Demanda, precio y estado de carga",
     priceResponseChart: "Demanda frente al precio: lo que se traslada a horas baratas",
     live: "MADDPG (en vivo)", no_control: "Sin control", comparator: "Comparación",
     charge_on_arrival: "Sin control (carga al llegar)", marlisa: "MARLISA", mpc_forecast: "MPC con pronóstico (aún sin MARLISA)",
     tuned_rule: "Regla ajustada (aún sin MARLISA)", rule: "Regla (aún sin MARLISA)",
     business_as_usual: "Uso habitual (aún sin MARLISA)", cooperative_maddpg: "MADDPG",
-    demand: "Demanda (kW)", price: "Precio (EUR/kWh)", soc: "Estado de carga (%)", bought: "Energía comprada (kWh)",
+    demand: "Demanda (kW)", price: "Precio (EUR/kWh)", soc_short: "SOC (%)", price_short: "EUR/kWh", bought: "Energía comprada (kWh)",
     battery_soc: "Baterías, media (%)", car_soc: "Coches, media (%)", pv: "Sol (kWh)", battery: "Batería (kWh)", car: "Coche (kWh)",
-    battery_action: "Acción de la batería", car_action: "Acción del coche", energy: "Energía (kWh)",
-    action: "Acción (parte de la potencia)",
+    appliance: "Electrodoméstico (kWh)", battery_action: "Acción de la batería", car_action: "Acción del coche",
+    appliance_action: "Acción del electrodoméstico", energy: "Energía (kWh)", action: "Acción (parte de la potencia)",
+    home: "Vivienda",
     controller: "Controlador", peak: "Demanda máxima (kW)", imported: "Importación (kWh)", cost: "Coste (EUR)",
     ok: (time, row) => `En vivo. Última respuesta ${time}, hora simulada ${row}.`,
     down: (time) => `El servicio no responde. Lo que se ve es de las ${time}; nuevo intento cada 5 s.`,
     never: "El servicio aún no responde; nuevo intento cada 5 s.", paused: "En pausa.",
     refused: (why) => `El servicio dice: ${why}`,
+    shared: "Otra página avanza el mismo episodio: aquí faltan las horas que solo recibió ella.",
     none: "No hay ejecuciones evaluadas con las que comparar: solo se muestra la política en vivo.",
-    about: (a) => `Datos: edición ${a.edition} (${a.dataset}). Política ${a.model_version}. El episodio en vivo empieza en la `
+    official: "oficial", offline: "sin conexión",
+    about: (a) => `Datos: edición ${text[a.edition]} (${a.dataset}). Política ${a.model_version}. El episodio en vivo empieza en la `
       + `primera hora mostrada; las horas de los demás controladores son de su año continuo en CityLearn.`,
   },
 };
 
 // A line's entry shows its dashes, for whoever prints without colour.
-const LEGENDS = { line: { boxWidth: 34, boxHeight: 0 }, other: { usePointStyle: true, pointStyleWidth: 24 } };
+const LEGENDS = { line: { boxWidth: 34, boxHeight: 0 }, other: { usePointStyle: true, boxHeight: 9 } };
 
 const byId = (id) => document.getElementById(id);
 const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -77,6 +83,7 @@ const remember = (key, value) => { try { localStorage.setItem(key, value); } cat
 let language = remembered("language") ?? (navigator.language.startsWith("es") ? "es" : "en");
 let text = TEXT[language];
 let hours = [], about = null, runs = [], compared = true, last = null, state = "never", reason = "", paused = false;
+let shared = false; // another page moves the service's one episode as well
 let chosen = ["Building_1", "Building_4", "Building_5", "Building_10", "Building_15"];
 let token = null, timer = null;
 const charts = {};
@@ -93,16 +100,18 @@ async function ask(path, body) {
 
 async function begin() {
   about = await ask("/simulate/reset", { start: START });
-  hours = [];
+  [hours, shared] = [[], false];
   keep(await ask("/simulate/step", { hours: FIRST }));
 }
 
 function keep(episode) {
   about = episode;
   const [first] = episode.hours;
-  // Another page may have moved the server's one episode: what does not follow is another story.
-  if (first && hours.length && first.row !== hours.at(-1).row + 1) hours = [];
-  hours = hours.concat(episode.hours).slice(-SHOWN);
+  if (!first) return;
+  // Another page may have stepped on, which leaves a gap, or begun again: what comes before the new hours stays.
+  shared ||= hours.length > 0 && first.row !== hours.at(-1).row + 1;
+  hours = [...hours.filter((hour) => hour.row < first.row), ...episode.hours];
+  hours = hours.filter((hour) => hour.row > hours.at(-1).row - SHOWN);
 }
 
 async function look() {
@@ -119,7 +128,8 @@ async function look() {
     }
     if (about.ended) about = { ...about, restart: true };
     try {
-      runs = (await ask(`/comparison?start=${hours[0].row}&hours=${hours.length}`)).runs;
+      const [from, to] = [hours[0].row, hours.at(-1).row + 1];
+      runs = (await ask(`/comparison?start=${from}&hours=${to - from}`)).runs.map((run) => sameHours(run, from));
       compared = true;
     } catch (error) {
       if (error.status !== 503) throw error;
@@ -139,6 +149,13 @@ async function look() {
   if (!paused) timer = setTimeout(look, EVERY);
 }
 
+// A run's values of the hours on the page, which may have gaps.
+function sameHours(run, from) {
+  const shown = (values) => hours.map((hour) => values[hour.row - from]);
+  const homes = run.homes && Object.fromEntries(Object.entries(run.homes).map(([home, values]) => [home, shown(values)]));
+  return { ...run, net: shown(run.net), homes };
+}
+
 function say() {
   const time = last ? last.toLocaleTimeString(language) : "";
   const words = {
@@ -146,13 +163,15 @@ function say() {
     refused: () => text.refused(reason),
   };
   const status = byId("status");
-  status.textContent = [words[state](), paused ? text.paused : "", state === "ok" && !compared ? text.none : ""].join(" ").trim();
+  status.textContent = [words[state](), paused ? text.paused : "", state === "ok" && shared ? text.shared : "",
+    state === "ok" && !compared ? text.none : ""].filter(Boolean).join(" ");
   status.classList.toggle("down", state !== "ok");
   byId("about").textContent = about?.edition ? text.about(about) : byId("about").textContent;
 }
 
-const when = (row) => new Date(Date.UTC(2024, 7, 1) + row * 3.6e6).toLocaleString(language,
-  { timeZone: "UTC", day: "numeric", month: "short", hour: "2-digit", hourCycle: "h23" });
+const date = (row, more) => new Date(Date.UTC(2024, 7, 1) + row * 3.6e6).toLocaleString(language,
+  { timeZone: "UTC", day: "numeric", month: "short", ...more });
+const when = (row) => date(row, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 // The controllers on the page: the live one, and those of the files. Each with the district's and the homes' net, kWh.
 function controllers() {
@@ -177,7 +196,7 @@ function bill(homes) {
 function chart(id, type, data, options) {
   const common = { responsive: true, maintainAspectRatio: false, animation: false, locale: language,
     interaction: { mode: type === "scatter" ? "nearest" : "index", intersect: false },
-    plugins: { legend: { position: "bottom", labels: LEGENDS[type] ?? LEGENDS.other } }, ...options };
+    ...options, plugins: { legend: { position: "bottom", labels: LEGENDS[type] ?? LEGENDS.other }, ...options.plugins } };
   if (charts[id]) {
     charts[id].data = data;
     charts[id].options = common;
@@ -189,53 +208,73 @@ function chart(id, type, data, options) {
   byId(id).setAttribute("aria-label", `${text[id]}: ${shown}`);
 }
 
-const axis = (title, position = "left") => ({ title: { display: true, text: title }, position,
-  grid: { drawOnChartArea: position === "left" } });
+const axis = (title, more) => ({ title: { display: true, text: title }, ...more });
+// Zero in the middle, so that two axes have theirs at one height.
+const middle = { afterDataLimits: (scale) => { scale.max = Math.max(scale.max, -scale.min); scale.min = -scale.max; } };
 const line = (each, more) => ({ label: each.name, data: each.net, borderColor: each.colour, borderDash: each.dash,
   backgroundColor: each.colour, pointRadius: 0, pointStyle: "line", borderWidth: 2, ...more });
 
+// Lines over the hours on the page: a tick at each midnight, nothing drawn where hours are missing.
+function lines(id, datasets, scales) {
+  const labels = hours.map((hour) => hour.row);
+  const gap = (context) => (labels[context.p1DataIndex] - labels[context.p0DataIndex] > 1 ? "transparent" : undefined);
+  const x = { type: "linear", min: labels[0], max: labels.at(-1), ticks: { stepSize: 24, includeBounds: false, maxRotation: 0,
+    autoSkipPadding: 12, callback: (row) => date(row) } };
+  chart(id, "line", { labels, datasets: datasets.map((set) => ({ ...set, segment: { borderColor: gap, backgroundColor: gap } })) },
+    { scales: { x, ...scales }, plugins: { tooltip: { callbacks: { title: ([item]) => when(item.parsed.x) } } } });
+}
+
 function draw() {
-  const labels = hours.map((hour) => when(hour.row));
   const all = controllers(), live = all.at(-1), nothing = all.find((each) => each.role === "no_control");
-  const time = { x: { ticks: { maxTicksLimit: 6, maxRotation: 0, autoSkipPadding: 16 } }, y: axis(text.demand) };
-
   const fill = { target: "-1", above: "rgba(213,94,0,0.30)", below: "rgba(0,121,92,0.30)" };
-  chart("comparisonControlChart", "line",
-    { labels, datasets: nothing ? [line(nothing), line(live, { fill })] : [line(live)] }, { scales: time });
-  chart("threeWayComparisonChart", "line", { labels, datasets: all.map((each) => line(each)) }, { scales: time });
+  lines("comparisonControlChart", nothing ? [line(nothing), line(live, { fill })] : [line(live)], { y: axis(text.demand) });
+  lines("threeWayComparisonChart", all.map((each) => line(each)), { y: axis(text.demand) });
 
-  chart("multiAgentBuildingsChart", "bar", { labels: chosen, datasets: all.filter((each) => each.homes).map((each) => ({
+  const short = (home) => home.replace("Building_", "");
+  chart("multiAgentBuildingsChart", "bar", { labels: chosen.map(short), datasets: all.filter((each) => each.homes).map((each) => ({
     label: each.name, backgroundColor: each.colour, pointStyle: "rect",
     data: chosen.map((home) => sum((each.homes[home] ?? []).map((kwh) => Math.max(kwh, 0)))) })) },
-  { scales: { y: axis(text.bought) } });
+  { scales: { x: axis(text.home), y: axis(text.bought) } });
 
-  const now = hours.at(-1), homes = about.homes;
-  const car = homes.map((home) => sum(about.chargers.map((charger, i) => (charger.home === home ? now.chargers[i] : 0))));
-  const hasCar = homes.map((home) => about.chargers.some((charger) => charger.home === home));
+  // A home's actions are the battery, then its chargers, then its appliance.
+  const now = hours.at(-1), homes = about.homes, points = { battery: [], car: [], appliance: [] };
+  const used = { car: homes.map(() => 0), appliance: homes.map(() => 0) };
+  let appliances = 0;
+  homes.forEach((home, i) => now.actions[i].forEach((y, slot) => {
+    const cars = about.chargers.flatMap((charger, c) => (charger.home === home ? [c] : []));
+    const kind = slot === 0 ? "battery" : slot <= cars.length ? "car" : "appliance";
+    points[kind].push({ x: short(home), y });
+    if (kind === "car") used.car[i] += now.chargers[cars[slot - 1]];
+    if (kind === "appliance") used.appliance[i] += now.appliances[appliances++];
+  }));
   const bar = (label, data, colour) => ({ type: "bar", label, data, backgroundColor: colour, stack: "energy", yAxisID: "y",
     pointStyle: "rect", order: 1 });
   const point = (label, data, colour, style) => ({ type: "line", label, data, borderColor: "#fff", backgroundColor: colour,
-    borderWidth: 1, showLine: false, pointStyle: style, pointRadius: 6, yAxisID: "action", order: 0 });
-  // A home's actions are the battery, then its chargers, then its appliance.
-  chart("allBuildingsActionsChart", "bar", { labels: homes.map((home) => home.replace("Building_", "")), datasets: [
-    point(text.battery_action, now.actions.map((values) => values[0]), BLUE, "rectRot"),
-    point(text.car_action, now.actions.map((values, i) => (hasCar[i] ? values[1] : null)), PURPLE, "triangle"),
-    bar(text.pv, now.pv.map((kwh) => -kwh), "#e0a800"), bar(text.battery, now.battery, BLUE), bar(text.car, car, PURPLE),
-  ] }, { scales: { x: { stacked: true }, y: { ...axis(text.energy), stacked: true },
-    action: { ...axis(text.action, "right"), min: -1, max: 1 } } });
+    borderWidth: 1, showLine: false, pointStyle: style, pointRadius: 6, yAxisID: "action", order: 0,
+    clip: false });
+  chart("allBuildingsActionsChart", "bar", { labels: homes.map(short), datasets: [
+    point(text.battery_action, points.battery, BLUE, "rectRot"), point(text.car_action, points.car, PURPLE, "triangle"),
+    point(text.appliance_action, points.appliance, ORANGE, "circle"),
+    bar(text.pv, now.pv.map((kwh) => -kwh), YELLOW), bar(text.battery, now.battery, BLUE), bar(text.car, used.car, PURPLE),
+    bar(text.appliance, used.appliance, ORANGE),
+  ] }, { scales: { x: axis(text.home, { stacked: true, ticks: { autoSkip: true, maxRotation: 0 } }),
+    y: axis(text.energy, { stacked: true, ...middle }),
+    action: axis(text.action, { position: "right", min: -1, max: 1, grid: { drawOnChartArea: false } }) } });
 
+  // Three panels over one axis of time.
+  const panel = (title, stackWeight, more) => axis(title, { stack: "panels", stackWeight, offset: true, ...more });
   const share = (values) => 100 * mean(values);
-  chart("flexibilityChart", "line", { labels, datasets: [
-    line(live),
+  lines("flexibilityChart", [
+    line(live, { yAxisID: "y" }),
     line({ name: text.price, colour: ORANGE, dash: [2, 3], net: hours.map((hour) => hour.price) }, { yAxisID: "price", stepped: true }),
     line({ name: text.battery_soc, colour: BLUE, dash: [8, 3], net: hours.map((hour) => share(hour.battery_soc)) }, { yAxisID: "soc" }),
     line({ name: text.car_soc, colour: PURPLE, dash: [8, 3, 2, 3], net: hours.map((hour) => share(hour.car_soc)) }, { yAxisID: "soc" }),
-  ] }, { scales: { ...time, price: axis(text.price, "right"), soc: { ...axis(text.soc, "right"), min: 0, max: 100 } } });
+  ], { soc: panel(text.soc_short, 3, { min: 0, max: 100 }), price: panel(text.price_short, 3), y: panel(text.demand, 4) });
 
   chart("priceResponseChart", "scatter", { datasets: all.filter((each) => each.role !== "comparator").map((each) => ({
     label: each.name, backgroundColor: each.colour, borderColor: each.colour, pointStyle: each === live ? "circle" : "crossRot",
     data: each.net.map((kwh, t) => ({ x: hours[t].price, y: kwh })) })) },
-  { scales: { x: { title: { display: true, text: text.price } }, y: axis(text.demand) } });
+  { scales: { x: axis(text.price), y: axis(text.demand) } });
 
   const number = (value) => (Number.isFinite(value) ? value.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–");
   const row = (cells, tag) => {
