@@ -258,6 +258,20 @@ def test_an_episode_is_the_models(folder: Path) -> None:
         simulation.step(1, [[0.0]])
 
 
+def test_a_policy_acts_in_the_other_edition() -> None:
+    """Who has not got the official data sees the committed policy in the offline edition, with the same physics."""
+    folder, community = paths.ROOT / "models" / "broadcast", model("offline")
+    simulation = Simulation(folder, ServedPolicy(folder / "policy.onnx"), find("offline").schema.parent)
+    episode, state = simulation.reset(2000), community.reset(1, 2000)
+    assert episode.edition == "offline" and simulation.policy.card["edition"] == "official"
+    for hour in simulation.step(72).hours:
+        actions = torch.zeros(1, community.homes * community.slots, dtype=community.dtype)
+        actions[0, community.action_mask.flatten()] = torch.tensor(sum(hour.actions, []), dtype=community.dtype)
+        state, flows = community.step(state, actions.view(1, community.homes, community.slots))
+        np.testing.assert_allclose(hour.net, flows.net[0], atol=1e-5)
+    assert int(state.row) == 2072
+
+
 def test_a_file_that_is_no_policy_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     whole, card = (folder / "policy.onnx").read_bytes(), ServedPolicy(folder / "policy.onnx").card
     bad = tmp_path / "policy.onnx"

@@ -11,7 +11,7 @@
 profile = "thesis"  # results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
 language = ""  # of figures: es | en; empty: as the profile says
-variants = ["broadcast", "none"]  # of models/; the first one is served, the second has a graph for each home
+variants = ["broadcast", "none", "announce"]  # of models/; the first one is served, none has a graph for each home
 times = 2000  # runs of each measurement
 seconds = 10.0  # of load at each rate (s)
 rates = [100, 300, 500, 1000]  # requests a second
@@ -60,7 +60,7 @@ with watch("forms"):
     ]
 measured["forms"] = pd.concat(found, ignore_index=True)[["variant", "form", "p50_us", "p99_us"]]
 display(measured["forms"])
-shown = measured["forms"].drop_duplicates("form", keep="last")
+shown = measured["forms"].drop_duplicates("form")  # of the served one; the homes' graphs are those of none
 page.publish(
     lambda: latency.forms_figure(shown),
     lambda: latency.forms_caption(shown, community.homes),

@@ -372,7 +372,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             try:
                 # Straight from bytes to numbers: faster than parsing first and validating then.
                 asked = PredictRequest.model_validate_json(raw)
-                actions = policy.unpack(policy.act(policy.pack(asked.observations))[0])
+                observations = policy.pack(asked.observations)
+                with service.metrics.inference.time():
+                    acted = policy.act(observations)[0]
+                actions = policy.unpack(acted)
             except ValidationError as fault:
                 raise refusal(fault, policy) from None
             except ObservationError as fault:

@@ -64,6 +64,7 @@ from thesis_lib.serving.policy import FORMAT, seal
 CONTROLLER = "cooperative_maddpg"  # its name in tables
 TOLERANCE = 1e-5  # largest difference of an action between the graph and torch
 WEEK = 168  # hours
+DRAWS = 65_536  # room in step.onnx for the drift draws of an edition, some 20,000
 COMMUNICATED = {
     "none": "Nothing: each home's action depends on its own observation alone.",
     "broadcast": "Every meter to an aggregator each hour, and two sums back to all homes: the district's last net "
@@ -363,8 +364,10 @@ def community_graphs(community: Community, reading: Reading) -> dict[str, bytes]
     actions = torch.zeros(1, int(community.action_mask.sum()), dtype=community.dtype)
     fields, flows = list(State._fields), list(Flows._fields)
     names = ["rows", "row_indices", "clock", *(f"cycle_{name}" for name in CYCLES)]
-    # Another edition has other cycles and another number of drift draws.
-    count, longest, draws = torch.export.Dim("cycles"), torch.export.Dim("longest"), torch.export.Dim("draws")
+    # Another edition has other cycles, and another number of drift draws. The step asks for that number in Python,
+    # which the exporter would take for a constant: the draws come padded to a size that no edition reaches.
+    count, longest = torch.export.Dim("cycles"), torch.export.Dim("longest")
+    draws = nn.functional.pad(community.drift_noise, (0, DRAWS - len(community.drift_noise)))
     changing: list[Any] = [{1: count} for _ in CYCLES]
     changing[-1] = {1: count, 2: longest}
     fixed: list[Any] = [[None] * len(state), [None] * len(rows)]
@@ -389,10 +392,10 @@ def community_graphs(community: Community, reading: Reading) -> dict[str, bytes]
     observe = to_onnx(Observe(community), seen, [*fields, *names], ["observations"], (*fixed, changing))
     step = to_onnx(
         Step(community),
-        (actions, *seen, community.drift_noise),
+        (actions, *seen, draws),
         ["actions", *fields, *names, "drift_noise"],
         [*(f"{name}_after" for name in fields), *(f"flow_{name}" for name in flows)],
-        (None, *fixed, changing, {0: draws}),
+        (None, *fixed, changing, None),
     )
     return {"observe.onnx": seal(observe), "step.onnx": with_card(step, about)}
 

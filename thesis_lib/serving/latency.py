@@ -41,7 +41,6 @@ WORDS = {
     "answer": ("tiempo de respuesta (ms)", "answer time (ms)"),
     "model": ("modelo", "model"),
     "server": ("servidor: leer y escribir JSON", "server: reading and writing JSON"),
-    "served": ("servidor: modelo y JSON", "server: model and JSON"),
     "transport": ("HTTP, red local y espera", "HTTP, loopback and waiting"),
     "client": ("cliente: escribir y leer JSON", "client: writing and reading JSON"),
     "p50": ("mediana", "median"),
@@ -343,29 +342,24 @@ def parts(before: str, after: str, whole_ms: float, client_ms: float) -> dict[st
         client_ms: mean of writing a request and reading an answer, which ``whole_ms`` does not hold.
 
     Returns:
-        model and server (JSON); or both as served, where the service has no ``maddpg_inference_duration_seconds``.
-        Then transport and client.
+        model, server (JSON), transport and client.
 
     Raises:
-        KeyError: no prediction was answered in between.
+        ZeroDivisionError: no prediction was answered in between.
     """
     handled = _mean_between(before, after, "maddpg_prediction_duration_seconds")
-    if handled is None:
-        raise KeyError("maddpg_prediction_duration_seconds")
     model = _mean_between(before, after, "maddpg_inference_duration_seconds")
-    server = {"served": handled} if model is None else {"model": model, "server": handled - model}
-    return {**server, "transport": whole_ms - handled, "client": client_ms}
+    return {"model": model, "server": handled - model, "transport": whole_ms - handled, "client": client_ms}
 
 
-def _mean_between(before: str, after: str, name: str) -> float | None:
-    """Mean of what a histogram of seconds counted in between, ms; None if there was nothing or is no such histogram."""
+def _mean_between(before: str, after: str, name: str) -> float:
+    """Mean of what a histogram of seconds counted in between, ms."""
     sums = []
     for text in (before, after):
         for part in ("sum", "count"):
             value = re.search(rf"^{name}_{part} (\S+)$", text, re.MULTILINE)
             sums.append(float(value[1]) if value else 0.0)
-    count = sums[3] - sums[1]
-    return (sums[2] - sums[0]) / count * 1e3 if count else None
+    return (sums[2] - sums[0]) / (sums[3] - sums[1]) * 1e3
 
 
 def _mean_ms(work: Callable[[], Any], times: int) -> float:

@@ -25,6 +25,9 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self.inference = Histogram(
+            "maddpg_inference_duration_seconds", "The model alone", buckets=BUCKETS, registry=registry
+        )
         self.errors = Counter(
             "maddpg_prediction_errors", "Requests for actions that were read and got none", registry=registry
         )

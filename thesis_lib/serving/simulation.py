@@ -64,6 +64,11 @@ class Simulation:
         if self.about["community"] != policy.card["community"]:
             raise ModelError("step.onnx is of another community than the policy: export the model again")
         self.series = data.read(dataset, self.about)
+        # The graph has room for the draws of any edition; those beyond an edition's own are never asked for.
+        (room,) = next(value.shape for value in self.step_graph.get_inputs() if value.name == "drift_noise")
+        if (missing := room - len(self.series.drift_noise)) < 0:
+            raise ModelError(f"step.onnx has room for {room} drift draws, too few for this data set: export it again")
+        self.drift_noise = np.pad(self.series.drift_noise, (0, missing))
         self.state: dict[str, Array] | None = None
         self.seen = np.zeros((1, 0))
 
@@ -132,7 +137,7 @@ class Simulation:
     def _hour(self, actions: Array) -> SimulatedHour:
         assert self.state is not None
         row = int(self.state["row"][0])
-        inputs = {"actions": actions, "drift_noise": self.series.drift_noise, **self._inputs(row)}
+        inputs = {"actions": actions, "drift_noise": self.drift_noise, **self._inputs(row)}
         wanted = {value.name for value in self.step_graph.get_inputs()}
         names = [value.name for value in self.step_graph.get_outputs()]
         found = dict(zip(names, run(self.step_graph, {k: v for k, v in inputs.items() if k in wanted}), strict=True))
