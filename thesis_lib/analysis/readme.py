@@ -181,6 +181,10 @@ def speed(profile: str) -> str:
         ours, peer = forms["broadcast", "onnx"], forms["broadcast", "eager"]
         lines.append((labels.t("speed.decision"), _time(ours), f"torch: {_time(peer)}", peer / ours))
         about += [_where("make latency", latency), labels.t("speed.service", **_numbers(latency["service"]))]
+    service = _record(paths.results("speed") / "service.json")
+    if service and "year_kpi_difference" in service["figures"]:
+        difference = labels.scientific(service["figures"]["year_kpi_difference"])
+        about.append(labels.t("speed.year", difference=difference))
     records = [json.loads(file.read_text(encoding="utf-8")) for file in paths.results(profile).glob("runs/**/run.json")]
     if records:
         hours = sum(spent["cpu_s"] for record in records for spent in record["stages"].values()) / 3600

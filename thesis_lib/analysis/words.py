@@ -392,6 +392,12 @@ TEXT: dict[str, tuple[str, str]] = {
     "speed.training": ("Entrenamiento de MADDPG cooperativo", "Training of Cooperative MADDPG"),
     "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
     "speed.decision": ("Decisión de las 17 viviendas (ONNX)", "Decision for all 17 homes (ONNX)"),
+    "speed.year": (
+        "Con CityLearn actuando por HTTP todo un año, los indicadores se apartan de los de la misma política en proceso "
+        "{difference} a lo sumo.",
+        "With CityLearn acting over HTTP for a year, KPIs differ from those of the same policy in process by at most "
+        "{difference}.",
+    ),
     "speed.hours": (
         "`make thesis`: {runs} ejecuciones, {hours} horas de CPU en total.",
         "`make thesis`: {runs} runs, {hours} CPU hours in all.",
