@@ -123,7 +123,7 @@ def test_whole_numbers_print_as_such() -> None:
 
 def test_a_long_table_runs_over_pages_and_a_wide_one_shrinks() -> None:
     long = tables._tex(pd.DataFrame({"parameter": ["x" * 70] * 41, "value": 1}), "Words", "tab:long")
-    assert r"\begin{longtable}" in long and r"p{0.66\textwidth}" in long and "resizebox" not in long
+    assert r"\begin{longtable}" in long and r"p{0.58\textwidth}" in long and "resizebox" not in long
     wide = tables._tex(pd.DataFrame({"parameter": ["x"], "value": 1}), "Words", "tab:wide")
     assert r"\resizebox" in wide and r"\begin{table}" in wide
 
@@ -153,7 +153,7 @@ def test_latex_escapes_what_it_must() -> None:
 def test_settings_carry_the_comments_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "ROOT", Path(__file__).parents[1])
     table = tables.settings("quick", {"discount": 0.99, "unheard_of": 1}).set_index("parameter")
-    assert table.loc["discount", "value"] == "0.99" and "per hour" in table.loc["discount", "meaning"]
+    assert table.loc["discount", "value"] == 0.99 and "per hour" in table.loc["discount", "meaning"]
     assert table.loc["unheard_of", "meaning"] == ""
     # A key that comes again below, for another learner, keeps its own comment; one without takes the line above it.
     table = tables.settings("thesis", {"rollout_horizon": 48, "weights": {"cost": 0.25}}).set_index("parameter")

@@ -391,7 +391,7 @@ def _tex(frame: pd.DataFrame, caption: str, label: str) -> str:
     shown = printed(frame).map(labels.latex)
     words = _words(frame)
     wordy = [c for c in shown.columns if c in words and shown[c].str.len().max() > 60]  # their lines are broken
-    share = f">{{\\raggedright\\arraybackslash}}p{{{0.66 / max(len(wordy), 1):.2f}\\textwidth}}"
+    share = f">{{\\raggedright\\arraybackslash}}p{{{0.58 / max(len(wordy), 1):.2f}\\textwidth}}"
     form = ["r" if column not in words else share if column in wordy else "l" for column in shown.columns]
     shown.columns = pd.Index([_stacked(labels.latex(column)) for column in shown.columns])
     long = len(frame) > PAGE_ROWS
@@ -583,7 +583,7 @@ def settings(profile: str, values: Mapping[str, object]) -> pd.DataFrame:
         values: the settings in force, by their keys.
 
     Returns:
-        Columns parameter (each entry of a mapping apart, such as weights.cost), value (text), meaning (English, as in
+        Columns parameter (each entry of a mapping apart, such as weights.cost), value, meaning (English, as in
         the file: the comment behind the key where it comes first, or else the one above it; empty without).
 
     Raises:
@@ -597,7 +597,7 @@ def settings(profile: str, values: Mapping[str, object]) -> pd.DataFrame:
             comments.setdefault(code.partition(":")[0], comment or above)
         above = f"{above} {comment}".strip() if comment and not code else ""
     lines = [
-        (name + (f".{part}" if part else ""), str(one), comments.get(name, ""))
+        (name + (f".{part}" if part else ""), one, comments.get(name, ""))
         for name, value in values.items()
         for part, one in (value.items() if isinstance(value, dict) else [("", value)])
     ]

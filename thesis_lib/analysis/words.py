@@ -393,8 +393,8 @@ TEXT: dict[str, tuple[str, str]] = {
     "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
     "speed.decision": ("Decisión de las 17 viviendas (ONNX)", "Decision for all 17 homes (ONNX)"),
     "speed.year": (
-        "Con CityLearn actuando por HTTP todo un año, los indicadores se apartan de los de la misma política en proceso "
-        "{difference} a lo sumo.",
+        "Con CityLearn actuando por HTTP todo un año, los indicadores se apartan de los de la misma política en "
+        "proceso {difference} a lo sumo.",
         "With CityLearn acting over HTTP for a year, KPIs differ from those of the same policy in process by at most "
         "{difference}.",
     ),
