@@ -80,11 +80,15 @@ def free_port() -> int:
 
 @contextmanager
 def running(model_folder: Path, **settings: Any) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
-    """The service as its users start it, in a process of its own, and a client of it."""
+    """The service as its users start it, in a process of its own, and a client of it.
+
+    Its log goes to the file ``log``, where one is given.
+    """
+    log = settings.pop("log", None)
     port = settings.pop("port", None) or free_port()
     environment = os.environ | {f"THESIS_{name.upper()}": str(value) for name, value in settings.items()}
     # A file, not a pipe: one that nobody reads fills up, and the service would wait on it for ever.
-    said = tempfile.TemporaryFile("w+")
+    said = open(log, "w+") if log else tempfile.TemporaryFile("w+")
     process = subprocess.Popen(
         [sys.executable, "-m", "thesis_lib.serving.app", "--model", str(model_folder), "--host", "127.0.0.1"]
         + ["--port", str(port)],

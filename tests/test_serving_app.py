@@ -303,7 +303,7 @@ def test_without_a_data_set_the_policy_is_served_all_the_same(folder: Path, tmp_
 def test_a_token_where_one_is_set(folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("a secret\n")
-    with running(folder, token_file=secret) as (client, _):
+    with running(folder, token_file=secret, log=tmp_path / "log") as (client, _):
         body = {"observations": midsummer()}
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic a secret"}):
             answer = client.post("/predict", json=body, headers=headers)
@@ -312,6 +312,9 @@ def test_a_token_where_one_is_set(folder: Path, tmp_path: Path) -> None:
         assert refused(client, 401) == 4
         assert client.get("/ready").status_code == 200
         assert client.post("/predict", json=body, headers={"authorization": "Bearer a secret"}).status_code == 200
+        metrics = client.get("/metrics").text
+    log = (tmp_path / "log").read_text()
+    assert "Uvicorn running" in log and "secret" not in log + metrics
 
 
 def test_settings_that_cannot_be_used_end_in_one_line(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from served import exported, midsummer, running
 
+from thesis_lib.serving.load import resident_mb
+
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 ANSWERS = {200, 400, 401, 404, 405, 408, 413, 422, 429}
 NUMBERS = st.floats() | st.integers() | st.sampled_from([1e6, -1e6, 1e6 + 1, 1e38, 1e39, 5e-324, 2**63, -(2**63)])
@@ -36,6 +38,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     (run / "hourly.csv.gz").write_bytes(gzip.compress("\n".join(hourly).encode()))
     with running(folder, data=find("offline").schema.parent, results=results, seconds=120) as (client, _):
         client.post("/simulate/reset")
+        client.get("/comparison")
         yield client
 
 
@@ -108,10 +111,10 @@ def test_bytes_that_are_no_text_are_refused(service: httpx.Client, body: bytes) 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_no_request_ends_in_a_5xx(service: httpx.Client, data: st.DataObject) -> None:
-    if not SEEN:
-        SEEN.extend(midsummer())
-        DESCRIPTION.update(service.get("/openapi.json").json())
+def send(service: httpx.Client, data: st.DataObject) -> None:
+    SENT.append(None)
+    if len(SENT) == EXAMPLES // 5:
+        MEMORY.append(resident_mb(str(service.base_url)))
     case = data.draw(st.integers(0, 9))
     if case < 5:
         answer = service.post("/predict", content=json.dumps(data.draw(nearly_right())))
@@ -143,8 +146,15 @@ def test_no_request_ends_in_a_5xx(service: httpx.Client, data: st.DataObject) ->
 
 
 DESCRIPTION: dict[str, Any] = {}
+SENT: list[None] = []
+MEMORY: list[float] = []  # MB, when a fifth of the requests had been sent
 
 
-def test_it_is_still_there(service: httpx.Client) -> None:
+def test_no_request_ends_in_a_5xx_and_memory_does_not_grow(service: httpx.Client) -> None:
+    SEEN.extend(midsummer())
+    DESCRIPTION.update(service.get("/openapi.json").json())
+    send(service=service)
+    MEMORY.append(resident_mb(str(service.base_url)))
+    assert len(SENT) >= EXAMPLES and not MEMORY[-1] > 1.1 * MEMORY[0]  # NaN where the system does not tell
     assert service.get("/ready").status_code == 200
     assert service.post("/predict", json={"observations": midsummer()}).status_code == 200
