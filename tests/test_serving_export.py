@@ -340,6 +340,14 @@ def test_wrong_arguments_end_in_one_line_before_anything_is_written(
     assert "--run" in capsys.readouterr().out
 
 
+def test_the_charts_are_those_of_the_package() -> None:
+    vendor = Path(export.__file__).parent / "static" / "vendor"
+    whole = (vendor / "chart-4.6.1.umd.min.js").read_bytes() + b"//# sourceMappingURL=chart.umd.min.js.map\n"
+    of_npm = "87364cc2b2a76a6684929e7d6b80b18a897794db38400caff1fcf1791c6925d2"  # package/dist/chart.umd.min.js
+    assert hashlib.sha256(whole).hexdigest() == of_npm
+    assert "MIT" in (vendor / "chart-LICENSE.md").read_text(encoding="utf-8")
+
+
 def test_the_service_needs_neither_torch_nor_citylearn(folder: Path) -> None:
     script = """
 import sys
