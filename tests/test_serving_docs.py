@@ -8,7 +8,6 @@ import pytest
 import test_serving_dashboard as dashboard
 from served import exported, running
 
-pytestmark = dashboard.pytestmark
 browser = dashboard.browser
 
 
