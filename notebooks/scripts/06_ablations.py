@@ -275,7 +275,7 @@ if absent:
 rows = gap.read(profile)
 if len(rows):
     summary = gap.summary(rows)
-    tables.publish(summary, "gap", profile)
+    tables.publish(summary, "gap", profile, lambda: gap.caption(summary))
     page.publish(lambda: gap.figure(rows), lambda: gap.caption(summary), "gap", profile, summary)
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))
@@ -292,7 +292,7 @@ else:
 rows = gradients.read(profile)
 if len(rows):
     summary = gradients.summary(rows)
-    tables.publish(summary, "gradients", profile)
+    tables.publish(summary, "gradients", profile, lambda: gradients.caption(summary))
     page.publish(lambda: gradients.figure(rows), lambda: gradients.caption(summary), "gradients", profile, summary)
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gradients` makes them."))
