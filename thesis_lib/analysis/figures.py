@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from thesis_lib.analysis import comparison, evaluation, hourly, labels, page, tables
 from thesis_lib.analysis.hourly import hardest, home_changes
+from thesis_lib.analysis.learner import CONTROLLER
 from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks, save, show, use_style
 
 __all__ = ["FIGURES", "caption", "hardest", "home_changes", "publish", "save", "show", "use_style"]
@@ -369,7 +370,7 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
 
 
 def _named(log: pd.DataFrame) -> pd.DataFrame:
-    return log if "controller" in log else log.assign(controller=tables.OURS, variant="default")
+    return log if "controller" in log else log.assign(controller=CONTROLLER, variant="default")
 
 
 def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> str:

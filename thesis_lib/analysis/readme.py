@@ -171,7 +171,7 @@ def speed(profile: str) -> str:
             for what in STEPS
             if what in rows
         ]
-        about.append(_where("make benchmark", model))
+        about.append(_measured_on("make benchmark", model))
     if training := _record(paths.results("speed") / "training.json"):
         found = training["figures"]
         peer = f"{labels.t('speed.pairs')}: {_rate(found['usual_steps_per_s'])}"
@@ -180,7 +180,7 @@ def speed(profile: str) -> str:
         forms = pd.read_csv(paths.tables(profile) / "latency_forms.csv").set_index(["variant", "form"])["p50_us"]
         ours, peer = forms["broadcast", "onnx"], forms["broadcast", "eager"]
         lines.append((labels.t("speed.decision"), _time(ours), f"torch: {_time(peer)}", peer / ours))
-        about += [_where("make latency", latency), labels.t("speed.service", **_numbers(latency["service"]))]
+        about += [_measured_on("make latency", latency), labels.t("speed.service", **_numbers(latency["service"]))]
     service = _record(paths.results("speed") / "service.json")
     if service and "year_kpi_difference" in service["figures"]:
         difference = labels.scientific(service["figures"]["year_kpi_difference"])
@@ -209,7 +209,7 @@ def _time(microseconds: float) -> str:
     return f"{labels.number(microseconds, 0)}{labels.SPACE}µs"
 
 
-def _where(command: str, record: dict[str, Any]) -> str:
+def _measured_on(command: str, record: dict[str, Any]) -> str:
     return labels.t("speed.where", command=command, cpu=record["cpu"], cores=record["cpu_count"])
 
 

@@ -20,6 +20,7 @@ from IPython.display import Markdown, display
 
 from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels
+from thesis_lib.analysis.learner import CONTROLLER
 from thesis_lib.analysis.statistics import half_width
 from thesis_lib.analysis.words import SETTINGS_ES
 from thesis_lib.community.kpis import UNITS, WEIGHTS, Service, Trajectory
@@ -29,7 +30,6 @@ from thesis_lib.provenance import write_csv_atomic, write_text_atomic
 
 KEY = ["controller", "variant"]
 BAU = evaluation.REFERENCE
-OURS = "cooperative_maddpg"
 ORDER = [
     "charge_on_arrival",
     BAU,
@@ -198,7 +198,7 @@ def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame
             spread = record.get("decision_seconds", {}).get(engine, {})
             for column, part in (("decision_us", "p50"), ("decision_slow_us", "p95")):
                 line[column] = 1e6 * spread.get(part, np.nan)
-        elif record["controller"] == OURS:
+        elif record["controller"] == CONTROLLER:
             line["decision_us"] = served.get(record["variant"], np.nan)
         lines.append(line)
     columns = [*KEY, "training_minutes", "year_minutes", "decision_us", "decision_slow_us"]

@@ -425,7 +425,7 @@ def parts_figure(table: pd.DataFrame) -> Figure:
     """One stacked bar of the parts of a request, from `service`. Never raises."""
     fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 1.8))
     left = 0.0
-    for (_, line), color in zip(table.iterrows(), ("0.2", "0.5", "0.75", "1.0"), strict=False):
+    for (_, line), color in zip(table.iterrows(), ("0.2", "0.5", "0.75", "1.0"), strict=True):
         ax.barh([""], [line.ms], left=left, color=color, edgecolor="black", label=word(line.part))
         left += line.ms
     ax.set_xlabel(word("answer"))
