@@ -4,6 +4,8 @@ VENV ?= .venv
 CORES ?= 2
 WORKERS ?= 2
 VARIANT ?= broadcast
+LEARNER ?= independent_td3
+MINUTES ?= 239
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -25,7 +27,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 NBMAKE = --nbmake --nbmake-timeout=600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick thesis ablations latency screenshot test test-fast test-slow lint sync readme lab serve fuzz \
+.PHONY: help setup quick thesis ablations search latency screenshot test test-fast test-slow lint sync readme lab serve fuzz \
 	soak benchmark spread deploy-check lock clean
 
 help:  ## list the targets
@@ -51,6 +53,9 @@ thesis: $(STAMP)  ## the thesis' own run: results/thesis, figures/thesis (hours;
 
 ablations: $(STAMP)  ## one question at a time, five seeds each: results/ablations, figures/ablations (hours; resumes)
 	$(SNAKEMAKE) ablations --config profile=ablations
+
+search: $(STAMP)  ## tune a compared learner (LEARNER=... MINUTES=...): results/tuning (hours; goes on where it stopped)
+	$(BIN)/python -m thesis_lib.analysis.search $(LEARNER) --minutes $(MINUTES)
 
 test: $(STAMP)  ## every test, and every notebook at mock size
 	$(PYTEST) $(if $(NOTEBOOKS),$(NBMAKE) $(NOTEBOOKS)) tests

@@ -62,6 +62,11 @@ def tables(profile: str) -> Path:
     return results(profile) / "tables"
 
 
+def tuning(learner: str) -> Path:
+    """``results/tuning/<learner>.csv``: every trial of its search. Raises as ``results`` does."""
+    return results("tuning") / f"{_checked(learner)}.csv"
+
+
 def figures(profile: str) -> Path:
     """``figures/<profile>/``. Raises as ``results`` does."""
     return ROOT / "figures" / _checked(profile)
