@@ -18,15 +18,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import find
+from conftest import find, model
 from served import checkpoint, exported
 
+from thesis_lib.analysis import learner
 from thesis_lib.community import dataset
 from thesis_lib.config import load_config
+from thesis_lib.controllers import LEARNERS
+from thesis_lib.controllers.rules import BusinessAsUsual
 from thesis_lib.maddpg.training import TrainConfig
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TRAINING = runpy.run_path(str(BENCHMARKS / "training.py"))
+INDEPENDENT = runpy.run_path(str(BENCHMARKS / "independent.py"))
 SERVICE = runpy.run_path(str(BENCHMARKS / "service.py"))
 
 
@@ -94,6 +98,29 @@ def test_the_minutes_to_the_rules_level_are_those_of_a_training(
     assert 1 <= level["updates"] <= settings["updates"]
     # It ends when the level is reached, or with the budget.
     assert level["composite"] <= level["rule"] if "minutes" in level else level["updates"] == settings["updates"]
+
+
+@pytest.mark.parametrize("name", ["independent_td3", "independent_sac"])
+def test_every_home_of_stable_baselines_learns_from_its_own_hours(name: str) -> None:
+    small = {"copies": 4, "collect_hours": 6, "warmup_hours": 4, "batch": 8, "replay_capacity": 80, "habits": False}
+    settings = learner.settings_of(load_config("thesis"), "default", name) | small | {"guard": False}
+    kind = LEARNERS[name]
+    config = kind.Config(**settings)
+    world = kind.world_of(config, model("offline", torch.float32), BusinessAsUsual())
+    eyes = kind(config, world, seed=0).algorithm.policy
+    theirs = INDEPENDENT["PerHome"](name, config, world, lambda seen: eyes.read(eyes.see(seen)))
+    vector = torch.nn.utils.parameters_to_vector
+    networks = [(net.actor, net.critic) for net in theirs.models]
+    before = [[vector(net.parameters()).detach().clone() for net in home] for home in networks]
+    assert theirs.collect(learn=False) == 0
+    rewards = np.stack([net.replay_buffer.rewards[:6] for net in theirs.models])
+    assert len(np.unique(rewards.round(6).reshape(17, -1), axis=0)) == 17  # each home its own
+    assert theirs.collect() == 6 * config.updates_per_hour
+    moved = [
+        [float((vector(net.parameters()).detach() - was).abs().max()) for net, was in zip(home, old, strict=True)]
+        for home, old in zip(networks, before, strict=True)
+    ]
+    assert min(map(min, moved)) > 0
 
 
 def test_a_year_over_http_is_the_year_in_process(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

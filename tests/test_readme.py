@@ -107,7 +107,10 @@ def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
     write_json_atomic(folder / "model.json", about | {"rows": steps, "figures": {"citylearn_steps_per_s": 80.4}})
     training = {"usual_steps_per_s": 10.2, "steps_per_s": 30333.3, "ratio": 2973.9}
     write_json_atomic(folder / "training.json", about | {"figures": training})
+    pair = {"learner": "independent_td3", "bare_updates/s": 21.2, "sb3_updates/s": 12.4, "bare_ratio": 1.71}
+    write_json_atomic(folder / "independent.json", about | {"rows": [pair]})
     text = readme.speed("thesis").replace(labels.SPACE, " ")
+    assert "| 21 updates/s | Stable-Baselines3: 12 updates/s | 1.7 |" in text
     assert "| Community, 1,024 copies | 102,400 steps/s | CityLearn: 80 steps/s | 1,280 |" in text
     assert "| 30,333 steps/s | 17 actor-critic pairs on CityLearn: 10 steps/s | 2,974 |" in text
     assert text.endswith("`make benchmark`: A processor, 2 cores.") and "6,400" not in text

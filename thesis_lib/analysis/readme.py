@@ -176,6 +176,10 @@ def speed(profile: str) -> str:
         found = training["figures"]
         peer = f"{labels.t('speed.pairs')}: {_rate(found['usual_steps_per_s'])}"
         lines.append((labels.t("speed.training"), _rate(found["steps_per_s"]), peer, found["ratio"]))
+    if learners := _record(paths.results("speed") / "independent.json"):
+        for row in learners["rows"]:
+            here, peer = (_rate(row[f"{make}_updates/s"], "updates") for make in ("bare", "sb3"))
+            lines.append((labels.t(f"speed.{row['learner']}"), here, f"Stable-Baselines3: {peer}", row["bare_ratio"]))
     if latency := _record(paths.results(profile) / "latency.json"):
         forms = pd.read_csv(paths.tables(profile) / "latency_forms.csv").set_index(["variant", "form"])["p50_us"]
         ours, peer = forms["broadcast", "onnx"], forms["broadcast", "eager"]
@@ -192,7 +196,7 @@ def speed(profile: str) -> str:
     if not lines:
         return labels.t("readme.nothing", command="make benchmark")
     head = [labels.t(f"speed.{name}") for name in ("what", "here", "beside", "ratio")]
-    cells = [[what, here, beside, labels.number(ratio, 0)] for what, here, beside, ratio in lines]
+    cells = [[what, here, beside, labels.number(ratio, 0 if ratio >= 10 else 1)] for what, here, beside, ratio in lines]
     table = [head, ["---", "---:", "---:", "---:"], *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n\n" + " ".join(about)
 
@@ -201,8 +205,8 @@ def _record(file: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _rate(value: float) -> str:
-    return f"{labels.number(value, 0)}{labels.SPACE}{labels.t('speed.rate')}"
+def _rate(value: float, of: str = "rate") -> str:
+    return f"{labels.number(value, 0)}{labels.SPACE}{labels.t(f'speed.{of}')}"
 
 
 def _time(microseconds: float) -> str:

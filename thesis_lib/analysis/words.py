@@ -391,6 +391,9 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "speed.training": ("Entrenamiento de MADDPG cooperativo", "Training of Cooperative MADDPG"),
     "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
+    "speed.updates": ("actualizaciones/s", "updates/s"),
+    "speed.independent_td3": ("17 TD3 independientes, sin hábitos ni guarda", "17 independent TD3, no habits or guard"),
+    "speed.independent_sac": ("17 SAC independientes, sin hábitos ni guarda", "17 independent SAC, no habits or guard"),
     "speed.decision": ("Decisión de las 17 viviendas (ONNX)", "Decision for all 17 homes (ONNX)"),
     "speed.year": (
         "Con CityLearn actuando por HTTP todo un año, los indicadores se apartan de los de la misma política en "

@@ -8,11 +8,12 @@ the features, the habits and the guard (`thesis_lib.maddpg`), the windows of the
     TD3 (Fujimoto et al. 2018) y = r + g min_i Q'_i(o', mu'(o') + clipped noise);   actor: max Q_1(o, mu(o))
     SAC (Haarnoja et al. 2018) y = r + g (min_i Q'_i(o', a') - alpha log pi(a'|o')); actor: max min_i Q_i - alpha log pi
 
-Why the networks are our own. BenchMARL (on TorchRL) has independent SAC and DDPG but no TD3, its agents share one
-observation and action size unless each is a group with networks and losses of its own, and habits and guard would be
-a model of ours there too. Stable-Baselines3 trains one agent on NumPy arrays: 17 models in lockstep around one
-community. skrl's multi-agent learners are on-policy (IPPO, MAPPO). CleanRL is files to copy, one agent each. Each way
-17 homes cost 17 passes through small networks, where here they cost one batched product.
+Why the networks are our own. Stable-Baselines3 was tried, one learner for each home around the same batch of communities
+(benchmarks/independent.py, results/speed/independent.json): bare, it takes about twice the time for TD3 and more for
+SAC. Habits and guard, which every learner here has, are not in that time: they would be policies of ours in it, 17
+households looked at one by one in each update instead of at once. BenchMARL (on TorchRL) has no TD3, and its agents
+share one size of observation and action unless each is a group of its own; skrl's multi-agent learners are on-policy;
+CleanRL is files to copy, one agent each.
 
 Shapes: B copies, H homes, O observations, F features, I = F (plus what is heard), S action slots, W what is remembered.
 """
