@@ -9,11 +9,12 @@ the features, the habits and the guard (`thesis_lib.maddpg`), the windows of the
     SAC (Haarnoja et al. 2018) y = r + g (min_i Q'_i(o', a') - alpha log pi(a'|o')); actor: max min_i Q_i - alpha log pi
 
 Why the networks are our own. Stable-Baselines3 was tried, one learner for each home around the same batch of communities
-(benchmarks/independent.py, results/speed/independent.json): bare, it takes about twice the time for TD3 and more for
-SAC. Habits and guard, which every learner here has, are not in that time: they would be policies of ours in it, 17
-households looked at one by one in each update instead of at once. BenchMARL (on TorchRL) has no TD3, and its agents
-share one size of observation and action unless each is a group of its own; skrl's multi-agent learners are on-policy;
-CleanRL is files to copy, one agent each.
+(benchmarks/independent.py, results/speed/independent.json): bare, it takes less than twice our time for TD3 and more
+than twice for SAC. Habits and guard, which every learner here has, are not in its time: there they would be a policy
+class of ours for each home, and 17 households looked at one by one in each update instead of at once. MARLISA's homes
+choose in turn, which no library has, and build on this SAC: one code for all leaves differences to the algorithms.
+BenchMARL (on TorchRL) has no TD3, and its agents share one size of observation and action unless each is a group of its
+own; skrl's multi-agent learners are on-policy; CleanRL is files to copy, one agent each.
 
 Shapes: B copies, H homes, O observations, F features, I = F (plus what is heard), S action slots, W what is remembered.
 """
