@@ -8,7 +8,7 @@ the features, the habits and the guard (`thesis_lib.maddpg`), the windows of the
     TD3 (Fujimoto et al. 2018) y = r + g min_i Q'_i(o', mu'(o') + clipped noise);   actor: max Q_1(o, mu(o))
     SAC (Haarnoja et al. 2018) y = r + g (min_i Q'_i(o', a') - alpha log pi(a'|o')); actor: max min_i Q_i - alpha log pi
 
-Why the networks are our own. Stable-Baselines3 was tried, one learner for each home around the same batch of communities
+Why the networks are our own. Stable-Baselines3 was tried, one learner for each home around one batch of communities
 (benchmarks/independent.py, results/speed/independent.json): bare, it takes less than twice our time for TD3 and more
 than twice for SAC. Habits and guard, which every learner here has, are not in its time: there they would be a policy
 class of ours for each home, and 17 households looked at one by one in each update instead of at once. MARLISA's homes
