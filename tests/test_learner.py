@@ -92,6 +92,9 @@ def test_another_python_that_adds_empty_fields_gives_the_same_recipe(monkeypatch
 
 def test_what_a_policy_depends_on(data: dataset.Dataset) -> None:
     names = {file.name for file in learner.code()}
+    bad_meters = {file.name for file in learner.code(settings={"observation_noise": 0.1, "observation_missing": 0.0})}
+    good_meters = learner.code(settings={"observation_noise": 0.0, "observation_missing": 0.0})
+    assert bad_meters - names == {"disturbed.py"} and good_meters == learner.code()
     assert {"algorithm.py", "networks.py", "training.py", "guard.py", "replay.py"} <= names
     config = load_config("test")
     usual = learner.recipe(config, "none", 0, data)

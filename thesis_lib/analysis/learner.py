@@ -140,7 +140,7 @@ def learn(
         config.profile,
         config.engines,
         settings={"train": settings},
-        code=code(controller),
+        code=code(controller, settings),
         stopwatch=watch,
         device=devices.resolve(config.device).torch,
         training=training,
@@ -174,7 +174,7 @@ def recipe(
         data,
         config.engines,
         {"train": settings},
-        code=code(controller),
+        code=code(controller, settings),
         homes=settings.get("replicate", 0),
         end=end,
     )
@@ -193,9 +193,14 @@ def settings_of(config: Config, variant: str, controller: str = CONTROLLER) -> d
     return config.learner_for(controller)
 
 
-def code(controller: str = CONTROLLER) -> list[Path]:
-    """The files of the library that a trained policy depends on, besides those of every run."""
+def code(controller: str = CONTROLLER, settings: Mapping[str, Any] | None = None) -> list[Path]:
+    """The files of the library that a policy's rows depend on, besides those of every run.
+
+    ``settings``: of the evaluation; with bad meters these count too. None for the training alone.
+    """
     shared = sorted((paths.LIBRARY / "maddpg").glob("*.py"))
+    if any((settings or {}).get(key) for key in AFTERWARDS):
+        shared.append(Path(inspect.getfile(Disturbed)).resolve())
     if controller == CONTROLLER:
         return shared
     kinds = LEARNERS[controller].__mro__
