@@ -219,7 +219,8 @@ rule readme:
 rule ablations:
     input:
         "notebooks/scripts/06_ablations.py", SETTINGS, LIBRARY, reference(), rows("rule", "default", 0),
-        [rows(*run) for run in TRAINED]
+        [rows(*run) for run in TRAINED],
+        [name for name in (f"{RESULTS}/gap.csv", f"{RESULTS}/gradients.csv") if Path(name).is_file()]
     output:
         update(f"{RESULTS}/reports/06_ablations.html")
     shell:

@@ -245,6 +245,20 @@ def test_attention_weights_and_robustness(community: Community, folder) -> None:
     assert verdict(15, community, folder).verdict == claims.CONFIRMED
 
 
+@pytest.mark.parametrize(
+    ("first", "expected"), [(0.75, claims.CONFIRMED), (0.7, claims.UNDECIDED), (0.65, claims.REFUTED)]
+)
+def test_priorities_no_worse_than_ours_decide_nothing(
+    first: float, expected: str, community: Community, folder
+) -> None:
+    run(BAU, 0, 1.0, "ablations")
+    learner("headline", 0.70, "ablations")
+    family = ablations.FAMILIES["weights"]
+    for name, level in zip(family.variants, (first, 0.76, 0.77, 0.78, 0.79, 0.8, 0.81), strict=True):
+        learner(name, level, "ablations")
+    assert verdict(14, community, folder).verdict == expected
+
+
 def test_latency_is_read_from_the_benchmark(community: Community, folder) -> None:
     for figures, expected in (((0.5, 2000.0), claims.REFUTED), ((60.0, 15.0), claims.CONFIRMED)):
         record = dict(zip(("request_p50_ms_at_500", "saturation_rps"), figures, strict=True))

@@ -80,6 +80,7 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
     flows = context.assign(
         battery=np.where(sun > 0, 2.0, -1.0), chargers=3.0, appliances=0.0, battery_soc=0.5, car_soc=0.8
     )
+    flows["battery_charged"], flows["cars_charged"] = flows["battery"].clip(0), flows["chargers"]
     flows["net"] = flows["load"] - flows["pv"] + flows["battery"] + flows["chargers"]
     departures = pd.concat(
         pd.DataFrame(
@@ -90,6 +91,7 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
                 "soc": [0.9, 0.7, 0.85],
                 "required": [0.9, 0.8, 0.8],
                 "feasible": [True, True, False],
+                "met": [True, False, True],
             }
         )
         for controller, variant, _ in CONTROLLERS[1:]
@@ -215,7 +217,7 @@ def test_losses_of_different_learners_share_no_axis(frames) -> None:
 
 def test_a_missed_departure_is_seen_and_counted_to_the_hundredth() -> None:
     frame = pd.DataFrame({"soc": [0.7497, 0.6, *[0.75] * 998], "required": 0.8, "feasible": True, "seed": 0})
-    frame = frame.assign(controller="rule", variant="default")
+    frame = frame.assign(met=frame["soc"] >= 0.75, controller="rule", variant="default")
     fig = hourly.departure_margins(frame)
     tops = [bar for bar in fig.axes[0].patches if bar.get_x() < -5.1 and bar.get_height() == 1]
     assert len(tops) == 2 and fig.axes[0].get_yscale() == "log" and fig.axes[0].get_ylim()[0] < 1

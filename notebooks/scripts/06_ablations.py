@@ -275,7 +275,8 @@ if absent:
 rows = gap.read(profile)
 if len(rows):
     summary = gap.summary(rows)
-    tables.publish(summary, "gap", profile, lambda: gap.caption(summary))
+    given = summary.rename(columns={"variant": "privilege"})
+    tables.publish(given, "gap", profile, lambda: gap.caption(summary))
     page.publish(lambda: gap.figure(rows), lambda: gap.caption(summary), "gap", profile, summary)
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))

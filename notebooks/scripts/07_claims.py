@@ -72,9 +72,9 @@ display(Markdown(f"Of {len(findings)} claims: {', '.join(texts)}."))
 # %% [markdown]
 # ## What it comes to in a year
 #
-# Energy bought, money and CO₂ of the whole district, against charging on arrival and against business as usual. The
-# whole year includes the weeks trained on; the savings of the test weeks, scaled to a year, do not. The last column is
-# all there is: nobody saves more than the reference uses.
+# Energy bought, money and CO₂ of the whole district, against charging on arrival, business as usual, and the untrained
+# habits from which every learner starts. The whole year includes the weeks trained on; the savings of the test weeks,
+# scaled to a year, do not. The last column is all there is: nobody saves more than the reference uses.
 
 # %%
 if ours is None:
@@ -94,7 +94,7 @@ else:
 
     if len(impact):
         tables.publish(impact, "impact", profile, words)
-    absent = [base for base in (evidence.NO_CONTROL[0], tables.BAU) if base not in set(impact["base"])]
+    absent = [base for base, _ in evidence.BASES if base not in set(impact["base"])]
     if absent:
         display(Markdown(f"**No rows yet** of {', '.join(absent)}."))
 
@@ -110,7 +110,7 @@ if thesis.selected().empty:
 else:
     hourly = evaluation.read_hourly(profile, data.edition, thesis.engine)
     end = int(hourly["row"].max()) + 1
-    inside = [row for start, stop in splits.blocks("test") for row in range(start, min(stop, end))]
+    inside = [row for start, stop in splits.blocks("test", end) for row in range(start, stop)]
     inside = pd.Series(inside if thesis.split == "test" else range(end), dtype=int).to_numpy()
     runs = {
         pair: tables.replay(flows, community)

@@ -367,9 +367,9 @@ def _weights(e: Evidence) -> Finding:
     table = ablations.compare(rows.kpis, family, **rows.where).set_index("variant")
     terms = ablations.ratios(rows.kpis, [family.reference, *known], **rows.where)
     means = terms.groupby("variant")[tables.TERMS].mean()
-    better = [
-        n for n in known if table.loc[n, "p_holm"] < 0.05 and table.loc[n, "difference"] < 0 and table.loc[n, "gate"]
-    ]
+    serving = table.loc[[name for name in known if table.loc[name, "gate"]]]
+    better = [*serving[(serving["p_holm"] < ablations.SIGNIFICANT) & (serving["difference"] < 0)].index]
+    none_better = len(serving) > 0 and (serving["difference"] - serving["difference_half"] >= 0).all()
     parts = [
         f"{labels.kpi(term).lower()} {labels.number(means[term].min(), 3)}–{labels.number(means[term].max(), 3)}"
         for term in tables.TERMS
@@ -385,7 +385,7 @@ def _weights(e: Evidence) -> Finding:
         lowest["difference"] + lowest["difference_half"],
     )
     whole = [] if len(known) == len(family.variants) else [NOT_MEASURED]
-    verdict = every(REFUTED if better else CONFIRMED if not np.isnan(best.low) else UNDECIDED, *whole)
+    verdict = every(REFUTED if better else CONFIRMED if none_better else UNDECIDED, *whole)
     return Finding(verdict, text, rows.sources(_variant(family.reference), *map(_variant, known)), best, "1")
 
 

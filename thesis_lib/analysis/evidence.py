@@ -140,10 +140,13 @@ def _commit(git: Mapping[str, Any]) -> str:
 # --------------------------------------------------------------------------------- what it comes to
 
 
+BASES = (NO_CONTROL, BAU, comparison.HABITS)  # what savings are counted against
+
+
 def impact(rows: Rows, pair: Pair) -> pd.DataFrame:
     """What a controller saves in a year: energy bought, money and CO2.
 
-    Against no control, business as usual, and the untrained habits: what it saves there is what learning saves.
+    Against `BASES`; what it saves against the untrained habits is what learning saves.
 
     Returns:
         One line per reference and KPI: base (controller), kpi, unit, saved and _half (t interval over seeds) in the
@@ -152,7 +155,7 @@ def impact(rows: Rows, pair: Pair) -> pd.DataFrame:
     """
     lines = []
     units = {"import": "kWh", "cost": "EUR", "emissions": "kg"}
-    for base in (NO_CONTROL, BAU, comparison.HABITS):
+    for base in BASES:
         for kpi, unit in units.items():
             own, other = rows.values(pair, kpi, "year"), rows.values(base, kpi, "year")
             if own.empty or other.empty:
@@ -237,12 +240,12 @@ def _charging(run: Trajectory, service: Service, inside: np.ndarray) -> dict[str
     }
 
 
-def c_rates(flows: pd.DataFrame, idle: float = 1e-3) -> np.ndarray:
+def c_rates(flows: pd.DataFrame, idle: float = 1.5e-3) -> np.ndarray:
     """C-rates of the home batteries, 1/h: change of their SOC in each hour in which one works (more than ``idle``).
 
     Args:
         flows: as ``evaluation.read_flows`` gives them.
-        idle: change of SOC below which a battery counts as idle.
+        idle: change of SOC below which a battery counts as idle: more than one step of the thousandths that are kept.
     """
     soc = flows[[name for name in flows if name.startswith("battery_soc/")]]
     steps = soc.diff().iloc[1:].abs().to_numpy().ravel()

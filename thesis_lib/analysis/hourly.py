@@ -292,13 +292,14 @@ def _caption_policy_day(flows: pd.DataFrame, day: int) -> str:
         date=labels.day(day * 24),
         peak=labels.number(rows["net"].max(), 1),
         hour=int(rows["net"].to_numpy().argmax()),
-        charged=labels.number(rows["battery"].clip(lower=0).sum(), 1),
-        cars=labels.number(rows["chargers"].clip(lower=0).sum(), 1),
+        charged=labels.number(rows["battery_charged"].sum(), 1),
+        cars=labels.number(rows["cars_charged"].sum(), 1),
     )
 
 
 def _data_policy_day(flows: pd.DataFrame, day: int) -> pd.DataFrame:
-    own = ["battery", "chargers", "appliances", "net", "battery_soc", "car_soc"]  # never the data set's own series
+    own = ["battery", "chargers", "battery_charged", "cars_charged", "appliances", "net", "battery_soc", "car_soc"]
+    # the rest is the data set's own
     return flows.loc[day * 24 : day * 24 + 23, own].round(4).reset_index()
 
 
@@ -442,12 +443,12 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
     A dozen missed departures among thousands are what matters, so the count is logarithmic and they are drawn black.
 
     Args:
-        departures: columns controller, variant, seed, soc, required (0 to 1), feasible (bool).
-        tolerance: how far below the requirement still counts as met.
+        departures: columns controller, variant, seed, soc, required (0 to 1), feasible and met (bool).
+        tolerance: how far below the requirement counts as met in ``met``.
     """
     rows = departures[departures["feasible"].astype(bool)]
     pairs = tables.keys(rows)
-    margin = 100 * (rows["soc"] - rows["required"])
+    margin, short = 100 * (rows["soc"] - rows["required"]), ~rows["met"].astype(bool)
     low = min(-20.0, 5 * np.floor(margin.min() / 5)) if len(margin) else -20.0
     high = max(20.0, 5 * np.ceil(margin.max() / 5)) if len(margin) else 20.0
     edges = np.arange(low, high + 2.6, 2.5) - 1e-4  # a margin of exactly 0 or of the tolerance falls right of its line
@@ -468,7 +469,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
         ax.set_ylim(0.6, 2 * max(len(own), 10))
         ax.axvline(-100 * tolerance, color="#AA3377", lw=1.1, ls=(0, (4, 2)))
         ax.axvline(0, color="0.2", lw=0.8)
-        missed = int((own < -100 * tolerance - 1e-9).sum())
+        missed = int(short[own.index].sum())
         ax.set_title(_share_missed(pair, missed, len(own)), loc="left", fontsize=9, pad=2)
         number_ticks(ax)
         ax.set_yticks([1, 10, 100, 1000])
@@ -480,7 +481,7 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
 
 def _caption_departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> str:
     rows = departures[departures["feasible"].astype(bool)]
-    short = rows["soc"] - rows["required"] < -tolerance - 1e-11
+    short = ~rows["met"].astype(bool)
     texts = []
     for pair in tables.keys(rows):
         own = short[(rows["controller"] == pair[0]) & (rows["variant"] == pair[1])]

@@ -168,7 +168,6 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.departures": ("Salidas", "Departures"),
     "axis.home": ("Vivienda", "Home"),
     "axis.distance": ("Diferencia relativa", "Relative difference"),
-    "axis.soc": ("Estado de carga (SOC)", "State of charge (SOC)"),
     "axis.day_starts": ("cada marca, 0:00 h", "ticks at 0:00"),
     "axis.soc_short": ("SOC medio", "Mean SOC"),
     "axis.carbon_short": ("Carbono", "Carbon"),
@@ -214,12 +213,19 @@ TEXT: dict[str, tuple[str, str]] = {
     # table headings
     "table.controller": ("Controlador", "Controller"),
     "table.variant": ("Variante", "Variant"),
-    "table.seed": ("Semilla", "Seed"),
+    "table.privilege": ("Lo que se da además", "What is given"),
+    "table.train": ("Entrenamiento", "Train"),
+    "table.validation": ("Validación", "Validation"),
+    "table.test": ("Prueba", "Test"),
+    "table.departures_met": ("Salidas atendidas (prueba, la semilla peor)", "Departures met (test, worst seed)"),
+    "table.training_seconds": ("CPU de entrenamiento (s)", "Training CPU (s)"),
+    "table.horizon": ("K (h)", "K (h)"),
+    "table.cosine_batch": ("Coseno, un lote", "Cosine, one batch"),
+    "table.cosine_mean": ("Coseno, media de los lotes", "Cosine, mean of batches"),
+    "table.critic_seconds": ("CPU del crítico (s)", "Critic CPU (s)"),
     "table.seeds": ("Semillas", "Seeds"),
     "table.pairs": ("Pares", "Pairs"),
     "table.split": ("Parte", "Split"),
-    "table.engine": ("Motor", "Engine"),
-    "table.edition": ("Edición", "Edition"),
     "table.kpi": ("Indicador", "KPI"),
     "table.value": ("Valor", "Value"),
     "table.unit": ("Unidad", "Unit"),
@@ -250,7 +256,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.updates": ("Actualizaciones", "Updates"),
     "table.seconds_per_update": ("Tiempo por actualización (s)", "Time per update (s)"),
     "table.microseconds": ("Por vivienda y hora (µs)", "Per home and hour (µs)"),
-    "table.memory": ("Memoria máxima (GB)", "Peak memory (GB)"),
+    "table.memory": ("Memoria máxima (GiB)", "Peak memory (GiB)"),
     "table.group": ("Viviendas", "Homes"),
     "group.trained": ("de entrenamiento", "trained on"),
     "group.unseen": ("no vistas", "unseen"),
@@ -534,8 +540,8 @@ TEXT: dict[str, tuple[str, str]] = {
         ),
     ),
     "caption.scale_point": (
-        "{homes} viviendas: {seconds}{space}s, {memory}{space}GB",
-        "{homes} homes: {seconds}{space}s, {memory}{space}GB",
+        "{homes} viviendas: {seconds}{space}s, {memory}{space}GiB",
+        "{homes} homes: {seconds}{space}s, {memory}{space}GiB",
     ),
     "caption.distance": (
         "El mismo controlador en el modelo rápido y en CityLearn ({split}).",
@@ -624,8 +630,8 @@ def scientific(value: float) -> str:
     """A small figure by its order of magnitude: ``3.1e−7``; 0 stays 0."""
     if value == 0 or math.isnan(value):
         return number(value, 0)
-    exponent = math.floor(math.log10(abs(value)))
-    return f"{number(value / 10**exponent, 1)}e{number(exponent, 0)}"
+    mantissa, exponent = f"{value:.1e}".split("e")  # rounded first: 9.96e-7 is 1.0e-6
+    return f"{number(float(mantissa), 1)}e{number(int(exponent), 0)}"
 
 
 def interval(mean: float, half: float | None, digits: int = 2) -> str:

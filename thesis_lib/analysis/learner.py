@@ -249,13 +249,13 @@ def _seen_through(policy: Any, settings: Mapping[str, Any], seed: int) -> Contro
 
 
 def _memory() -> dict[str, float | None]:
-    """Most memory this process has held so far, MB: resident, and on the GPU; None where it cannot be told."""
+    """Most memory this process has held so far, MiB: resident, and on the GPU; None where it cannot be told."""
     try:
         import resource
     except ImportError:  # Windows
         peak = None
     else:
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KB elsewhere
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
         peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
     on_gpu = round(torch.cuda.max_memory_allocated() / 2**20, 1) if torch.cuda.is_available() else None
     return {"memory_mb": peak, "gpu_memory_mb": on_gpu}

@@ -240,17 +240,18 @@ def engines(
 ) -> pd.DataFrame:
     """The fast model beside CityLearn: controller, variant, kpi, citylearn, model, distance.
 
-    Values are means over the seeds that both engines have; distance is |model − citylearn| / |citylearn|.
+    Values are means over the seeds that both engines have; distance is |model − citylearn| / |citylearn| of the seed in
+    which it is largest.
     """
     rows = select(kpis[kpis["split"] == split], edition=edition, split=split, engine="citylearn")
     others = select(kpis[kpis["split"] == split], edition=edition, split=split, engine="model")
     on = [*KEY, "seed", "kpi"]
     both = rows.merge(others, on=on, suffixes=("_citylearn", "_model"))
     both = both[both["kpi"].isin(list(names))]
-    values = {"citylearn": ("value_citylearn", "mean"), "model": ("value_model", "mean")}
-    table = both.groupby([*KEY, "kpi"], sort=False).agg(**values).reset_index()
-    distance = (table["model"] - table["citylearn"]).abs()
-    table["distance"] = np.where(distance == 0, 0.0, distance / table["citylearn"].abs())
+    apart = (both["value_model"] - both["value_citylearn"]).abs()
+    both["distance"] = np.where(apart == 0, 0.0, apart / both["value_citylearn"].abs())
+    of = {"citylearn": ("value_citylearn", "mean"), "model": ("value_model", "mean"), "distance": ("distance", "max")}
+    table = both.groupby([*KEY, "kpi"], sort=False).agg(**of).reset_index()
     rank = {pair: place for place, pair in enumerate(keys(table))}
     place = table[KEY].apply(lambda row: rank[tuple(row)], axis=1)
     kind = table["kpi"].map({name: i for i, name in enumerate(names)})
@@ -268,7 +269,11 @@ def _stacked(heading_text: str) -> str:
 
 
 def heading(column: str) -> str:
-    """A column's printed heading: a KPI with its unit, a ratio to BAU, or a ``table.`` label."""
+    """A column's printed heading: a KPI with its unit, a ratio to BAU, or a ``table.`` label.
+
+    Raises:
+        KeyError: there is no such label.
+    """
     if f"kpi.{column}" in labels.TEXT:
         unit = UNITS.get(column, "1")
         return labels.kpi(column) if unit == "1" else f"{labels.kpi(column)} ({labels.unit(unit)})"
@@ -278,7 +283,7 @@ def heading(column: str) -> str:
     controller, slash, variant = column.partition("/")
     if slash and f"controller.{controller}" in labels.TEXT:
         return f"{labels.controller(controller, variant)} (%)"  # a change, home by home
-    return labels.t(f"table.{column}") if f"table.{column}" in labels.TEXT else column
+    return labels.t(f"table.{column}")
 
 
 def _digits(values: pd.Series) -> int:
@@ -313,6 +318,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.unit(name) for name in values]
         elif column in ("kpi", "split", "group", "figure"):
             cells = [labels.t(f"{column}.{name}") for name in values]
+        elif column == "privilege":
+            cells = [labels.t(f"gap.{name}") for name in values]
         elif column == "meaning" and labels.language() == "es":
             names = frame["parameter"].str.partition(".")[0]
             cells = [SETTINGS_ES.get(name, text) for name, text in zip(names, values, strict=True)]
@@ -530,7 +537,11 @@ def home_costs(
 
 
 def district(run: Trajectory, service: Service) -> pd.DataFrame:
-    """The district hour by hour as ``figures.policy_day`` takes it; car_soc is the mean of the connected cars."""
+    """The district hour by hour as ``figures.policy_day`` takes it, energies in kWh.
+
+    battery and chargers are net of what others give back; battery_charged and cars_charged what each takes, summed.
+    battery_soc and car_soc are means, the latter of the connected cars.
+    """
     connected = np.zeros(run.car_soc.shape, dtype=bool)
     sessions = service.sessions[["arrival", "departure", "car"]].to_numpy(dtype=int)
     for first, last, car in sessions - (run.start, run.start, 0):
@@ -543,6 +554,8 @@ def district(run: Trajectory, service: Service) -> pd.DataFrame:
             "pv": run.pv.sum(axis=1),
             "battery": run.battery.sum(axis=1),
             "chargers": run.chargers.sum(axis=1),
+            "battery_charged": run.battery.clip(0).sum(axis=1),
+            "cars_charged": run.chargers.clip(0).sum(axis=1),
             "appliances": run.appliances.sum(axis=1),
             "net": run.district,
             "battery_soc": run.battery_soc.mean(axis=1),
