@@ -185,7 +185,10 @@ def drawn(kpis: pd.DataFrame) -> dict[str, tuple]:
     size = pd.DataFrame({"homes": [5, 17, 100, 1000], "seconds_per_update": [0.1, 0.3, 0.9, 3.0]})
     size = size.assign(memory=[1.0, 1.1, 2.0, np.nan], composite_vs_bau=0.8, composite_vs_bau_half=0.01)
     return {
-        "forest": (ablations.forest(kpis, table, FAMILY, **WHERE)[0], ablations.forest_caption(table, FAMILY, **WHERE)),
+        "forest": (
+            ablations.forest(ablations.differences(kpis, table, FAMILY, **WHERE), table, FAMILY),
+            ablations.forest_caption(table, FAMILY, **WHERE),
+        ),
         "front": (ablations.front(terms), ablations.front_caption(terms, **WHERE)),
         "scale": (ablations.scale(size), ablations.scale_caption(size, **WHERE)),
     }
@@ -205,7 +208,9 @@ def test_figures_fit_and_captions_hold_numbers(kpis: pd.DataFrame, language: str
 
 
 def test_a_figure_shows_every_seed(kpis: pd.DataFrame) -> None:
-    figure, data = ablations.forest(kpis, ablations.compare(kpis, FAMILY, **WHERE), FAMILY, **WHERE)
+    table = ablations.compare(kpis, FAMILY, **WHERE)
+    data = ablations.differences(kpis, table, FAMILY, **WHERE)
+    figure = ablations.forest(data, table, FAMILY)
     assert len(data) == 20
     shown = np.concatenate([line.get_xdata() for line in figure.axes[0].get_lines() if line.get_marker() == "o"])
     assert sorted(shown) == pytest.approx(sorted(data["difference"]))

@@ -211,29 +211,41 @@ def _where(*, split: str, engine: str, edition: str) -> dict[str, str]:
 # ------------------------------------------------------------------------------- paired differences
 
 
-def forest(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str) -> tuple[Figure, pd.DataFrame]:
-    """Each variant's paired differences in composite to the reference: seeds, mean and t interval.
+def differences(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str) -> pd.DataFrame:
+    """What `compare` took the means of: each variant's composite minus the reference's, seed by seed.
 
     Args:
         kpis: the long table.
-        table: of the family, as `compare` gives it.
+        table: of the family, as `compare` gives it: its variants, in its order.
         **where: split, engine and edition.
 
     Returns:
-        The figure and what is drawn: columns variant, seed, difference. Variants below the gate are grey.
+        Columns variant, seed, difference.
     """
     values = by_seed(kpis, (family.reference, *family.variants), **where)
+    found = [
+        (values[name] - values[family.reference]).dropna().rename("difference").reset_index().assign(variant=name)
+        for name in table["variant"]
+        if name != family.reference
+    ]
+    return pd.concat(found, ignore_index=True)[["variant", "seed", "difference"]]
+
+
+def forest(points: pd.DataFrame, table: pd.DataFrame, family: Family) -> Figure:
+    """Each variant's paired differences in composite to the reference: seeds, mean and t interval.
+
+    Args:
+        points: as `differences` gives them.
+        table: of the family, as `compare` gives it. Variants below the gate are grey.
+    """
     lines = [line for line in table.to_dict("records") if line["variant"] != family.reference]
     fig, ax = plt.subplots(figsize=(page.TEXT_WIDTH, 0.95 + 0.33 * len(lines)))
-    drawn = []
     for y, line in enumerate(lines):
-        name = line["variant"]
-        differences = (values[name] - values[family.reference]).dropna()
-        drawn.append(pd.DataFrame({"variant": name, "seed": differences.index, "difference": differences.to_numpy()}))
+        own = points.loc[points["variant"] == line["variant"], "difference"]
         color = "#0072B2" if line["gate"] else "0.6"
-        offsets = y + np.linspace(-0.25, 0.25, len(differences)) if len(differences) > 1 else [y] * len(differences)
-        ax.plot(differences, offsets, "o", ms=3, mfc="white", mec=color, mew=0.8, ls="", zorder=3)
-        if len(differences) > 1:
+        offsets = y + np.linspace(-0.25, 0.25, len(own)) if len(own) > 1 else [y] * len(own)
+        ax.plot(own, offsets, "o", ms=3, mfc="white", mec=color, mew=0.8, ls="", zorder=3)
+        if len(own) > 1:
             ax.errorbar(line["difference"], y, xerr=line["difference_half"], color="black", lw=1.2, capsize=3, zorder=4)
         ax.plot(line["difference"], y, "D", ms=4.5, color=color, mec="black", mew=0.6, zorder=5)
     ax.axvline(0, color="black", lw=0.8, ls=(0, (4, 2)))
@@ -242,7 +254,7 @@ def forest(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str
     ax.grid(False, axis="y")
     ax.xaxis.set_major_formatter(labels.Numbers())
     ax.set_xlabel(labels.t("axis.difference", reference=labels.variant(family.reference)) + " (–)")
-    return page.laid_out(fig), pd.concat(drawn, ignore_index=True)
+    return page.laid_out(fig)
 
 
 def forest_caption(table: pd.DataFrame, family: Family, **where: str) -> str:
@@ -493,12 +505,13 @@ def publish(
     if family.reference in values and len(values.columns) > 1:
         table = compare(kpis, family, weeks if weeks is not None and len(weeks) else None, **where)
         tables.publish(printed(table), f"ablation_{name}", profile, lambda: caption(family, **where))
+        points = differences(kpis, table, family, **where)
         page.publish(
-            lambda: forest(kpis, table, family, **where)[0],
+            lambda: forest(points, table, family),
             lambda: forest_caption(table, family, **where),
             f"ablation_{name}",
             profile,
-            forest(kpis, table, family, **where)[1],
+            points,
         )
         display(Markdown("\n".join(f"- {text}" for text in sentences(table, family))))
     gaps = missing(kpis, names, seeds, **where)
