@@ -24,7 +24,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, evaluation, gap, gradients, labels, learner, page, tables
+from thesis_lib.analysis import ablations, comparison, evaluation, gap, gradients, labels, learner, page, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -64,7 +64,9 @@ kpis = kpis[kpis["edition"] == data.edition]
 engine = "model" if "model" in config.engines else config.engines[0]
 where = {"split": "test" if (kpis["split"] == "test").any() else "year", "engine": engine, "edition": data.edition}
 gaps = ablations.missing(kpis, list(everyone), seeds, **where)
-weeks = ablations.weekly(profile, asked, seeds, engine=engine, edition=data.edition)
+weeks = comparison.weekly(
+    profile, [(learner.CONTROLLER, name) for name in asked], engine=engine, edition=data.edition
+)
 rule = tables.select(kpis[kpis["controller"] == "rule"], **where)
 rule = rule.loc[rule["kpi"] == tables.COMPOSITE, "value"].iloc[0]
 display(

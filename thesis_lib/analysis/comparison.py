@@ -91,10 +91,15 @@ def named(values: pd.Series, failing: Collection[Pair] = ()) -> list[Pair]:
     return [pair for pair in tables.keys(values.index.to_frame(index=False)) if pair in chosen]
 
 
+def rows_of(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """The rows of one controller and variant."""
+    return frame[(frame["controller"] == pair[0]) & (frame["variant"] == pair[1])]
+
+
 def by_seed(rows: pd.DataFrame, pair: Pair, kpi: str = tables.COMPOSITE) -> pd.Series:
     """A KPI's values by seed; ``rows`` of one split, engine and edition."""
-    own = rows[(rows["controller"] == pair[0]) & (rows["variant"] == pair[1]) & (rows["kpi"] == kpi)]
-    return own.set_index("seed")["value"].dropna().sort_index()
+    own = rows_of(rows, pair)
+    return own[own["kpi"] == kpi].set_index("seed")["value"].dropna().sort_index()
 
 
 def weekly(profile: str, pairs: Iterable[Pair], *, engine: str, edition: str) -> pd.DataFrame:
@@ -176,7 +181,7 @@ def compare(
                 "p_weeks": np.nan,
             }
             if weeks is not None and name == tables.COMPOSITE:
-                over_weeks = statistics.paired_by_week(_of(weeks, own), _of(weeks, pair))
+                over_weeks = statistics.paired_by_week(rows_of(weeks, own), rows_of(weeks, pair))
                 line |= {
                     "difference_weeks": over_weeks.difference,
                     "difference_weeks_half": over_weeks.half,
@@ -216,7 +221,7 @@ def differences(kpis: pd.DataFrame, own: Pair, others: Sequence[Pair], weeks: pd
         theirs = by_seed(over, pair)
         seeds = against(by_seed(over, own), theirs, pair[0] in LEARNERS)
         by_seeds.append(seeds.rename("difference").rename_axis("seed").reset_index().assign(**named))
-        mine, other = (_of(weeks, which).groupby("week")["value"].mean() for which in (own, pair))
+        mine, other = (rows_of(weeks, which).groupby("week")["value"].mean() for which in (own, pair))
         over_weeks = (mine - other).dropna().rename("difference").rename_axis("week")
         by_weeks.append(over_weeks.reset_index().assign(**named))
     empty = pd.DataFrame(columns=[*tables.KEY, "difference"])
@@ -253,14 +258,10 @@ def sentences(table: pd.DataFrame, own: Pair) -> list[str]:
 
 
 def verdict(line: dict) -> str:
-    """Better, worse or not to be told, in English, by Holm's p of a line of `compare`."""
-    if np.isnan(line["p_holm"]):
-        return "which a single seed cannot test"
+    """Better, worse or not to be told, in English, by ``difference`` and Holm's p of a line of `compare`."""
+    if np.isnan(line["p_holm"]):  # there is a difference of one seed only, or no seed's differs from zero
+        return "which a single seed cannot test" if line["difference"] else "none at all"
     told = f"Holm's p {labels.p_value(line['p_holm'])}"
     if line["p_holm"] >= SIGNIFICANT:
         return f"which these seeds do not tell from none ({told})"
     return f"{'better' if line['difference'] < 0 else 'worse'} ({told})"
-
-
-def _of(weeks: pd.DataFrame, pair: Pair) -> pd.DataFrame:
-    return weeks[(weeks["controller"] == pair[0]) & (weeks["variant"] == pair[1])]

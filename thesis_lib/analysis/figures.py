@@ -180,8 +180,7 @@ def composite_by_split(
     Args:
         kpis: the long table; each seed is a point, the mean a larger one with its t interval over seeds.
     """
-    rows = kpis[(kpis["kpi"] == tables.COMPOSITE) & kpis["split"].isin(list(splits))]
-    rows = pd.concat([tables.select(rows, split=s, engine=engine, edition=edition) for s in splits])
+    rows = _composites(kpis, splits, engine, edition)
     pairs = [pair for pair in tables.keys(rows) if pair[0] != tables.BAU]
     fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 3.3))
     width = 0.8 / max(len(pairs), 1)
@@ -221,6 +220,12 @@ def composite_by_split(
     return laid_out(fig)
 
 
+def _composites(kpis: pd.DataFrame, splits: Sequence[str], engine: str, edition: str | None) -> pd.DataFrame:
+    """The composite's rows of these splits, in the order of the table."""
+    rows = kpis[kpis["kpi"] == tables.COMPOSITE]
+    return pd.concat([tables.select(rows, split=s, engine=engine, edition=edition) for s in splits]).sort_index()
+
+
 def _caption_composite_by_split(
     kpis: pd.DataFrame,
     *,
@@ -228,11 +233,11 @@ def _caption_composite_by_split(
     edition: str | None = None,
     splits: Sequence[str] = ("train", "validation", "test"),
 ) -> str:
-    rows = tables.select(kpis[kpis["kpi"] == tables.COMPOSITE], engine=engine, edition=edition, split=splits[0])
-    where = (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)
-    means = kpis[where & kpis["edition"].isin(rows["edition"])].groupby([*tables.KEY, "split"])["value"].mean()
+    rows = _composites(kpis, splits, engine, edition)
+    means = rows.groupby([*tables.KEY, "split"])["value"].mean()
     passes = tables.gate(tables.select(kpis, engine=engine, edition=edition, split=splits[-1]))["passes"]
-    last = means.xs(splits[-1], level="split").loc[tables.keys(rows)].drop(index=tables.BAU, level=0)
+    first_of = rows[rows["split"] == splits[0]]  # a bound has no rows of the train weeks
+    last = means.xs(splits[-1], level="split").loc[tables.keys(first_of)].drop(index=tables.BAU, level=0)
     parts = []
     for pair in comparison.named(last, list(passes.index[~passes])):
         own = means.loc[pair]
@@ -255,9 +260,7 @@ def _data_composite_by_split(
     edition: str | None = None,
     splits: Sequence[str] = ("train", "validation", "test"),
 ) -> pd.DataFrame:
-    rows = kpis[(kpis["kpi"] == tables.COMPOSITE) & kpis["split"].isin(list(splits)) & (kpis["engine"] == engine)]
-    rows = rows if edition is None else rows[rows["edition"] == edition]
-    return rows[[*tables.KEY, "seed", "split", "value"]]
+    return _composites(kpis, splits, engine, edition)[[*tables.KEY, "seed", "split", "value"]]
 
 
 def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> Figure:
