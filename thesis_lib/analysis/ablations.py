@@ -357,7 +357,7 @@ def sizes(profile: str, kpis: pd.DataFrame, variants: Sequence[str] = SIZES, **w
 
     Returns:
         Columns homes, seeds, gate, batch, updates (mean), seconds_per_update (s, mean; validations included),
-        microseconds (of one home in one rolled hour), memory (GB, largest of the seeds; NaN where it could not be
+        microseconds (of one home in one rolled hour), memory (GiB, largest of the seeds; NaN where it could not be
         told), composite_vs_bau and _half (over business as usual of the same homes).
     """
     lines = []
@@ -398,7 +398,7 @@ def scale(table: pd.DataFrame) -> Figure:
     """
     panels = (
         ("seconds_per_update", labels.axis("axis.seconds_per_update", "s"), True),
-        ("memory", labels.axis("axis.memory", "GB"), True),
+        ("memory", labels.axis("axis.memory", "GiB"), True),
         (tables.COMPOSITE, f"{labels.kpi(tables.COMPOSITE)} / BAU (–)", False),
     )
     fig, axes = plt.subplots(1, 3, figsize=(page.TEXT_WIDTH, 2.9))
