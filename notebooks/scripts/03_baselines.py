@@ -209,7 +209,7 @@ hourly = evaluation.read_hourly(profile, data.edition, engine)
 few = comparison.few(tables.select(kpis, **where))  # as many as a figure of lines can hold
 hourly = hourly[[pair in few for pair in zip(hourly["controller"], hourly["variant"], strict=True)]]
 end_row = int(hourly["row"].max()) + 1
-blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
+blocks = splits.blocks("test", end_row) or [(0, end_row)]
 inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
 figures.publish("mean_day", inside, context, profile=profile, of=where)
 
