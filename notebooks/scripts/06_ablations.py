@@ -184,7 +184,7 @@ if len(served):
     tables.publish(tables.controllers(served, **where, names=shown), "ablation_service_kpis", profile)
     back = {}
     for variant in dict.fromkeys(served["variant"]):
-        if (paths.run(profile, data.edition, learner.CONTROLLER, variant, 0) / "flows.csv.gz").is_file():
+        if evaluation.has_flows(profile, data.edition, learner.CONTROLLER, variant):
             flows = evaluation.read_flows(profile, data.edition, learner.CONTROLLER, variant)
             back[variant] = ablations.given_back(flows)
     with labels.using("en"):
@@ -215,7 +215,7 @@ ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
 texts = []
 for variant in ablations.FAMILIES["unseen"].variants:
     pairs = ((learner.CONTROLLER, variant), (evaluation.REFERENCE, "default"))
-    if not (paths.run(profile, data.edition, *pairs[0], 0) / "flows.csv.gz").is_file():
+    if not evaluation.has_flows(profile, data.edition, *pairs[0]):
         continue
     community = Community.from_citylearn(dataset.load(data), dtype=torch.float64)
     runs = [tables.replay(evaluation.read_flows(profile, data.edition, *pair), community) for pair in pairs]

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from thesis_lib import paths
 from thesis_lib.analysis import evaluation, labels, statistics, tables
 
 Pair = tuple[str, str]  # controller, variant
@@ -106,11 +105,9 @@ def weekly(profile: str, pairs: Iterable[Pair], *, engine: str, edition: str) ->
     """The composite of each test week: columns controller, variant, seed, week, value; of the runs that are there."""
     found = []
     for pair in pairs:
-        for folder in sorted(paths.run(profile, edition, *pair, 0).parent.glob("seed_*")):
-            if (folder / "run.json").is_file():
-                seed = int(folder.name.removeprefix("seed_"))
-                weeks = evaluation.read_weekly(profile, edition, *pair, seed, engine)
-                found.append(weeks.assign(controller=pair[0], variant=pair[1], seed=seed))
+        for run in evaluation.runs(profile, edition, *pair):
+            weeks = evaluation.read_weekly(profile, edition, *pair, run.seed, engine)
+            found.append(weeks.assign(controller=pair[0], variant=pair[1], seed=run.seed))
     columns = [*tables.KEY, "seed", "week", "value"]
     found = [frame for frame in found if len(frame)]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
