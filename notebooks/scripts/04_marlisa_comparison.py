@@ -24,6 +24,7 @@ from IPython.display import Markdown, display
 
 from thesis_lib import paths
 from thesis_lib.analysis import comparison, evaluation, evidence, figures, labels, learner, page, tables
+from thesis_lib.analysis.hourly import home_changes
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -85,14 +86,8 @@ display(Markdown(" ".join(told)))
 # every learner; a curve that still falls at its end says that this budget, not the method, was the limit.
 
 # %%
-logs = []
-for pair in tables.keys(rows):
-    for file in sorted(paths.run(profile, data.edition, *pair, 0).parent.glob("seed_*/training.csv")):
-        if (file.parent / "run.json").is_file():
-            log = pd.read_csv(file)
-            logs.append(log.assign(controller=pair[0], variant=pair[1]))
-if logs:
-    curves = pd.concat(logs, ignore_index=True)
+curves = evaluation.training_logs(profile, data.edition, tables.keys(rows))
+if len(curves):
     validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
     rules = validation[validation["controller"].isin(["rule", "tuned_rule"])]
     lines = dict(zip(rules["controller"], rules["value"], strict=True))
@@ -184,7 +179,7 @@ figures.publish("hard_week", inside, context, blocks, profile=profile, save_as="
 # %%
 costs = []
 for pair in shown:
-    if (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
+    if evaluation.has_flows(profile, data.edition, *pair):
         run = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
         inside_rows = [row for start, stop in blocks for row in range(start, stop)]
         costs.append(tables.home_costs(run, community.home_names, *pair, inside_rows))
@@ -192,7 +187,7 @@ homes = pd.concat(costs, ignore_index=True) if costs else pd.DataFrame(columns=t
 if len(tables.keys(homes)) > 1:
     failing = [pair for pair in shown if not passes[pair]]
     figures.publish("home_heatmap", homes, "cost", failing, profile=profile, save_as="comparison_homes", of=where)
-    change = figures.home_changes(homes)
+    change = home_changes(homes)
     tables.publish(
         change.T.rename_axis("home")
         .reset_index()
