@@ -186,8 +186,9 @@ def test_no_axis_of_the_data_figures_is_bare() -> None:
     both, homes = (stays, sessions.read_cycles(data.schema)), exploration.homes(data, series)
     for language in labels.LANGUAGES:
         labels.use(language)
-        drawn = [exploration.resources(homes), exploration.hours(series), exploration.months(series)]
-        drawn += [exploration.sessions(stays), exploration.split_calendar(), exploration.odd_homes(homes, series)]
+        drawn = [exploration.resources(homes), exploration.hours(exploration.hours_data(series))]
+        drawn += [exploration.months(exploration.months_data(series)), exploration.sessions(stays)]
+        drawn += [exploration.split_calendar(exploration.splits_data()), exploration.odd_homes(homes, series)]
         for fig in [*drawn, exploration.agreement(both, both)]:
             assert not bare(fig)
 
