@@ -12,13 +12,16 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from thesis_lib import controllers
 from thesis_lib.analysis import evaluation, labels, statistics, tables
+from thesis_lib.analysis.learner import CONTROLLER
 
 Pair = tuple[str, str]  # controller, variant
-OURS: Pair = ("cooperative_maddpg", "announce")  # the headline
+OURS: Pair = (CONTROLLER, "announce")  # the headline
 HABITS: Pair = ("habits", "default")  # what every learner starts from
-LEARNERS = ("independent_td3", "independent_sac", "marlisa", "maddpg", "cooperative_maddpg")
+LEARNERS = (*controllers.LEARNERS, CONTROLLER)
 SIGNIFICANT = 0.05  # of Holm's p
+FEW = 6  # controllers that a figure of lines can hold
 
 
 def ours(rows: pd.DataFrame) -> Pair | None:
@@ -53,12 +56,11 @@ def comparator(kpis: pd.DataFrame, wanted: str = "marlisa", **where: str) -> Pai
     return min(able, key=lambda pair: means.loc[pair]) if able else None
 
 
-def few(rows: pd.DataFrame, most: int = 6) -> list[Pair]:
-    """As many controllers as a figure of lines can hold: who matters most first, then the others; never the random one.
+def few(rows: pd.DataFrame) -> list[Pair]:
+    """`FEW` controllers for a figure of lines: who matters most first, then the others; never the random one.
 
     Args:
         rows: of one split, engine and edition.
-        most: how many.
 
     Returns:
         Of business as usual, ours, the rule, MARLISA, MADDPG and the causal MPC those that are there, then others in
@@ -67,7 +69,7 @@ def few(rows: pd.DataFrame, most: int = 6) -> list[Pair]:
     pairs = [pair for pair in tables.keys(rows) if pair[0] != "random"]
     wanted = (tables.BAU, OURS[0], "rule", "marlisa", "maddpg", "mpc_forecast")
     first = [next((pair for pair in pairs if pair[0] == name), None) for name in wanted]
-    chosen = list(dict.fromkeys([*(pair for pair in first if pair), *pairs]))[:most]
+    chosen = list(dict.fromkeys([*(pair for pair in first if pair), *pairs]))[:FEW]
     return [pair for pair in pairs if pair in chosen]
 
 
