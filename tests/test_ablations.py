@@ -131,12 +131,12 @@ def test_weeks_are_tested_beside_seeds(kpis: pd.DataFrame) -> None:
     random = np.random.default_rng(1)
     weeks = pd.DataFrame(
         [
-            (name, seed, week, 0.5 + week / 20 + effect + random.normal(0, 0.002))
+            (ablations.CONTROLLER, name, seed, week, 0.5 + week / 20 + effect + random.normal(0, 0.002))
             for name, effect in EFFECTS.items()
             for seed in range(5)
             for week in range(12)
         ],
-        columns=["variant", "seed", "week", "value"],
+        columns=[*tables.KEY, "seed", "week", "value"],
     )
     table = ablations.compare(kpis, FAMILY, weeks, **WHERE).set_index("variant")
     assert table.loc["none", "difference_weeks"] == pytest.approx(0.03, abs=0.002)
@@ -171,6 +171,9 @@ def test_sentences_are_those_of_the_rows(kpis: pd.DataFrame) -> None:
     swapped = kpis.assign(value=np.where(kpis["variant"] == "attention", kpis["value"] + 0.1, kpis["value"]))
     told = ablations.sentences(ablations.compare(swapped, FAMILY, **WHERE), FAMILY)
     assert any("attention" in text and "worse" in text for text in told)
+    nothing = kpis.assign(value=np.where(kpis["variant"].isin(EFFECTS), 0.8, kpis["value"]))
+    told = ablations.sentences(ablations.compare(nothing, FAMILY, **WHERE), FAMILY)
+    assert sum("a difference of 0.000 ± 0.000, none at all" in text for text in told) == len(EFFECTS) - 1
 
 
 # --- the figures ---
@@ -185,7 +188,10 @@ def drawn(kpis: pd.DataFrame) -> dict[str, tuple]:
     size = pd.DataFrame({"homes": [5, 17, 100, 1000], "seconds_per_update": [0.1, 0.3, 0.9, 3.0]})
     size = size.assign(memory=[1.0, 1.1, 2.0, np.nan], composite_vs_bau=0.8, composite_vs_bau_half=0.01)
     return {
-        "forest": (ablations.forest(kpis, table, FAMILY, **WHERE)[0], ablations.forest_caption(table, FAMILY, **WHERE)),
+        "forest": (
+            ablations.forest(ablations.differences(kpis, table, FAMILY, **WHERE), table, FAMILY),
+            ablations.forest_caption(table, FAMILY, **WHERE),
+        ),
         "front": (ablations.front(terms), ablations.front_caption(terms, **WHERE)),
         "scale": (ablations.scale(size), ablations.scale_caption(size, **WHERE)),
     }
@@ -205,7 +211,9 @@ def test_figures_fit_and_captions_hold_numbers(kpis: pd.DataFrame, language: str
 
 
 def test_a_figure_shows_every_seed(kpis: pd.DataFrame) -> None:
-    figure, data = ablations.forest(kpis, ablations.compare(kpis, FAMILY, **WHERE), FAMILY, **WHERE)
+    table = ablations.compare(kpis, FAMILY, **WHERE)
+    data = ablations.differences(kpis, table, FAMILY, **WHERE)
+    figure = ablations.forest(data, table, FAMILY)
     assert len(data) == 20
     shown = np.concatenate([line.get_xdata() for line in figure.axes[0].get_lines() if line.get_marker() == "o"])
     assert sorted(shown) == pytest.approx(sorted(data["difference"]))
@@ -234,7 +242,7 @@ def test_a_family_is_published_whole(kpis: pd.DataFrame, tmp_path: Path) -> None
 def test_ratios_are_over_business_as_usual(kpis: pd.DataFrame) -> None:
     terms = ablations.ratios(kpis, ["none", "headline"], **WHERE)
     assert list(dict.fromkeys(terms["variant"])) == ["none", "headline"]
-    expected = ablations.by_seed(kpis, ["none"], **WHERE)["none"].to_numpy()
+    expected = ablations.composites(kpis, ["none"], **WHERE)["none"].to_numpy()
     for term in tables.TERMS:
         assert terms.loc[terms["variant"] == "none", term].to_numpy() == pytest.approx(expected)
 

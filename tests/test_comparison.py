@@ -90,6 +90,10 @@ def test_one_seed_in_common_is_compared_but_not_tested(kpis: pd.DataFrame) -> No
     line = comparison.compare(few, OURS, [("marlisa", "default")], **WHERE).iloc[0]
     assert line["seeds"] == 1 and np.isnan(line["p_holm"])
     assert "a single seed cannot test" in comparison.sentences(pd.DataFrame([line]), OURS)[0]
+    twin = kpis[kpis["controller"] == OURS[0]].assign(controller="marlisa", variant="default")
+    same = pd.concat([kpis[kpis["controller"] != "marlisa"], twin])
+    told = comparison.sentences(comparison.compare(same, OURS, [("marlisa", "default")], **WHERE), OURS)
+    assert "0.000 ± 0.000 of BAU's, none at all" in told[0]  # five seeds, and none of them differs
 
 
 def test_the_comparator_is_named_truthfully(kpis: pd.DataFrame) -> None:

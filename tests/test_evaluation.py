@@ -149,6 +149,28 @@ def test_weeks_are_over_business_as_usual_of_the_same_week(elsewhere):
         evaluation.read_weekly("trial", "official", "learner", "other", 0, "model")
 
 
+def test_finished_runs_are_listed_in_order_and_their_logs_read(elsewhere):
+    for controller, variant, seed in (("learner", "mine", 10), ("learner", "mine", 2), ("rule", "default", 0)):
+        folder = paths.run("trial", "official", controller, variant, seed)
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"seeds": [seed]}))
+        if controller == "learner":
+            pd.DataFrame({"update": [1, 2], "seed": seed}).to_csv(folder / "training.csv", index=False)
+    unfinished = paths.run("trial", "official", "learner", "mine", 3)
+    unfinished.mkdir()
+    pd.DataFrame({"update": [1], "seed": 3}).to_csv(unfinished / "training.csv", index=False)
+    found = evaluation.runs("trial")
+    assert [run[1:4] for run in found] == [("learner", "mine", 2), ("learner", "mine", 10), ("rule", "default", 0)]
+    assert all(run.record() == {"seeds": [run.seed]} for run in found)
+    assert evaluation.runs("trial", "offline") == [] == evaluation.runs("none")
+    logs = evaluation.training_logs("trial", "official", [("rule", "default"), ("learner", "mine")])
+    assert logs["seed"].tolist() == [2, 2, 10, 10]
+    assert evaluation.training_logs("trial", "official", [("rule", "default")]).empty
+    assert not evaluation.has_flows("trial", "official", "rule")
+    (paths.run("trial", "official", "rule", "default", 0) / "flows.csv.gz").touch()
+    assert evaluation.has_flows("trial", "official", "rule")
+
+
 @official
 def test_more_homes_need_the_model_and_their_own_reference(data, elsewhere):
     with pytest.raises(EvaluationError, match="cannot roll 5 homes"):

@@ -108,7 +108,7 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
             "actor_loss": [2.0, 1.5, 1.2, 2.1, 1.6, 1.3],
             "composite": [1.1, np.nan, 0.8213, 1.2, np.nan, 0.9],
         }
-    )
+    ).assign(controller="cooperative_maddpg", variant="default")
     blocks = [(0, 24 * 7), (24 * 7, 24 * 14)]
     return {
         "kpi_bars": (kpis,),
@@ -155,12 +155,13 @@ def test_figure_draws_labels_and_saves_the_same_twice(name: str, language: str, 
     tight, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
     assert tight.x0 > -0.02 and tight.x1 < width + 0.02, "text runs out of the figure"
     assert tight.y0 > -0.02 and tight.y1 < height + 0.02, "text runs out of the figure"
-    first = page.save(fig, name, "test")
+    text = figures.caption(name, *frames[name])
+    first = page.save(fig, name, "test", text)
     bytes_once = first.read_bytes()
     assert first.with_suffix(".png").stat().st_size > 1000
-    second = page.save(figures.FIGURES[name].draw(*frames[name]), name, "test")
+    second = page.save(figures.FIGURES[name].draw(*frames[name]), name, "test", text)
     assert second.read_bytes() == bytes_once
-    assert sorted(p.name for p in first.parent.iterdir()) == [f"{name}.pdf", f"{name}.png"]
+    assert sorted(p.name for p in first.parent.iterdir()) == [f"{name}.{kind}" for kind in ("pdf", "png", "tex", "txt")]
     assert first.parent == paths.figures("test") / language
 
 
@@ -188,8 +189,9 @@ def test_no_axis_of_the_data_figures_is_bare() -> None:
     both, homes = (stays, sessions.read_cycles(data.schema)), exploration.homes(data, series)
     for language in labels.LANGUAGES:
         labels.use(language)
-        drawn = [exploration.resources(homes), exploration.hours(series), exploration.months(series)]
-        drawn += [exploration.sessions(stays), exploration.split_calendar(), exploration.odd_homes(homes, series)]
+        drawn = [exploration.resources(homes), exploration.hours(exploration.hours_data(series))]
+        drawn += [exploration.months(exploration.months_data(series)), exploration.sessions(stays)]
+        drawn += [exploration.split_calendar(exploration.splits_data()), exploration.odd_homes(homes, series)]
         for fig in [*drawn, exploration.agreement(both, both)]:
             assert not bare(fig)
 
@@ -206,7 +208,7 @@ def test_the_table_of_the_fit_has_numbers_in_its_file_and_words_in_print() -> No
 
 def test_losses_of_different_learners_share_no_axis(frames) -> None:
     log, references = frames["learning_curves"]
-    ours = log.assign(controller="cooperative_maddpg", variant="announce")
+    ours = log.assign(variant="announce")
     both = pd.concat([ours, log.assign(controller="marlisa", variant="default")])
     assert len(figures.learning_curves(ours, references).axes) == 4
     assert [ax.get_ylabel() for ax in figures.learning_curves(both, references).axes if ax.get_ylabel()] == [
@@ -285,7 +287,7 @@ def test_wrong_asks_are_told_in_one_line(frames) -> None:
 
 
 def test_a_failed_save_leaves_the_good_figure(frames, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = page.save(hourly.load_duration(*frames["load_duration"]), "one", "test")
+    good = page.save(hourly.load_duration(*frames["load_duration"]), "one", "test", "One.")
     before = good.read_bytes()
     fig = hourly.load_duration(*frames["load_duration"])
 
@@ -295,9 +297,9 @@ def test_a_failed_save_leaves_the_good_figure(frames, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(fig, "savefig", broken)
     with pytest.raises(OSError):
-        page.save(fig, "one", "test")
+        page.save(fig, "one", "test", "One.")
     assert good.read_bytes() == before
-    assert sorted(p.name for p in good.parent.iterdir()) == ["one.pdf", "one.png"]
+    assert sorted(p.name for p in good.parent.iterdir()) == ["one.pdf", "one.png", "one.tex", "one.txt"]
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 7, 10])

@@ -86,8 +86,7 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
 
     Args:
         profile: a name (``quick`` for ``configs/quick.yaml``) or the path of a YAML file.
-        **overrides: values that take the place of the file's. In ``train`` the keys given replace those of
-            the file and the others stay; every other value is replaced whole.
+        **overrides: values that take the place of the file's, each replaced whole.
 
     Returns:
         The checked settings.
@@ -108,13 +107,6 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
         raise ConfigError(f"{path.name} is no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"{path.name} must hold keys and values; see configs/quick.yaml")
-    if isinstance(overrides.get("train"), dict) and isinstance(settings.get("train"), dict):
-        for key in overrides["train"]:
-            if key not in settings["train"]:
-                raise ConfigError(
-                    f"{path.name}: unknown key 'train.{key}'; allowed are {_listed(settings['train'])}"
-                )
-        overrides["train"] = settings["train"] | overrides["train"]
     try:
         config = Config(**(settings | overrides))
     except ValidationError as error:

@@ -48,11 +48,6 @@ def about(key):
     return labels.t(key, edition=labels.t(f"edition.{data.edition}"))
 
 
-def show(draw, name, drawn):
-    """Save a figure in both languages with its caption and its numbers, and show it."""
-    page.publish(draw, lambda: exploration.captions(data.edition, homes, series, stays)[name], name, profile, drawn)
-
-
 print(f"{data.edition} edition, {len(data.checksums)} files, checksums verified")
 
 # %% [markdown]
@@ -63,16 +58,14 @@ print(f"{data.edition} edition, {len(data.checksums)} files, checksums verified"
 # %%
 homes = exploration.homes(data, series)
 tables.save(homes, "data_homes", profile, lambda: about("data.caption_homes"))
-show(lambda: exploration.resources(homes), "data_resources", homes)
-homes.round(2)
-
-# %%
-with_cars = homes[homes["charger_kw"] != "–"]
-capacity = sum(float(part) for line in with_cars["car_kwh"] for part in line.split(" + "))
-print(
-    f"load {homes['load_mwh'].sum():.1f} MWh a year, PV {homes['pv_mwh'].sum():.1f} MWh, "
-    f"batteries {homes['battery_kwh'].sum():.1f} kWh, cars {capacity:.0f} kWh in {len(with_cars)} homes"
+page.publish(
+    lambda: exploration.resources(homes),
+    lambda: exploration.resources_caption(homes, data.edition),
+    "data_resources",
+    profile,
+    homes,
 )
+homes.round(2)
 
 # %% [markdown]
 # **Seen:** the homes use energy of the same order, from 6 to 15 MWh a year, but what can be controlled is
@@ -92,24 +85,24 @@ print(
 # **Asked:** does the day have a shape that a controller could use?
 
 # %%
-show(lambda: exploration.hours(series), "data_hours", exploration.hours_data(series))
+by_hour = exploration.hours_data(series)
+page.publish(
+    lambda: exploration.hours(by_hour),
+    lambda: exploration.hours_caption(by_hour, data.edition),
+    "data_hours",
+    profile,
+    by_hour,
+)
 
 # %%
-by_hour = pd.DataFrame(
-    {
-        "load (kW)": series.load.sum(axis=1),
-        "PV (kW)": series.pv.sum(axis=1),
-        "price (EUR/kWh)": series.price,
-        "carbon (kg/kWh)": series.carbon,
-    }
-)
-by_hour = by_hour.groupby(exploration.HOUR).mean()
+units = {"load": "load (kW)", "pv": "PV (kW)", "price": "price (EUR/kWh)", "carbon": "carbon (kg/kWh)"}
+mean = by_hour.set_index("hour")[list(units)].rename(columns=units)
 pd.DataFrame(
     {
-        "highest at": by_hour.idxmax(),
-        "value": by_hour.max(),
-        "lowest at": by_hour.idxmin(),
-        "value ": by_hour.min(),
+        "highest at": mean.idxmax(),
+        "value": mean.max(),
+        "lowest at": mean.idxmin(),
+        "value ": mean.min(),
     }
 ).round(3)
 
@@ -126,7 +119,14 @@ pd.DataFrame(
 # it weighs them.
 
 # %%
-show(lambda: exploration.months(series), "data_months", exploration.months_data(series))
+by_month = exploration.months_data(series)
+page.publish(
+    lambda: exploration.months(by_month),
+    lambda: exploration.months_caption(by_month, data.edition),
+    "data_months",
+    profile,
+    by_month,
+)
 
 # %% [markdown]
 # **Seen:** load has two humps, summer and midwinter, the higher almost twice as high as April; PV more than
@@ -147,7 +147,13 @@ show(lambda: exploration.months(series), "data_months", exploration.months_data(
 # that wants to know them must learn them.
 
 # %%
-show(lambda: exploration.sessions(stays), "data_sessions", exploration.sessions_data(stays))
+page.publish(
+    lambda: exploration.sessions(stays),
+    lambda: exploration.sessions_caption(stays, data.edition),
+    "data_sessions",
+    profile,
+    exploration.sessions_data(stays),
+)
 sessions.summary(stays, cycles).round(2).to_frame(data.edition)
 
 # %% [markdown]
@@ -172,7 +178,14 @@ sessions.summary(stays, cycles).round(2).to_frame(data.edition)
 # training.
 
 # %%
-show(exploration.split_calendar, "data_splits", exploration.splits_data())
+parts = exploration.splits_data()
+page.publish(
+    lambda: exploration.split_calendar(parts),
+    lambda: exploration.split_calendar_caption(parts),
+    "data_splits",
+    profile,
+    parts,
+)
 ended = stays[stays["departure"] < 8760]  # the last row cuts off one session of each car
 split_of_departure = pd.Series(splits.split_of_rows()[ended["departure"]])
 counts = pd.DataFrame(
@@ -195,8 +208,13 @@ counts
 # **Asked:** can each home's series be taken at its word?
 
 # %%
-odd = homes[["home", "sun", "pv_yield"]]
-show(lambda: exploration.odd_homes(homes, series), "data_odd_homes", odd)
+page.publish(
+    lambda: exploration.odd_homes(homes, series),
+    lambda: exploration.odd_homes_caption(homes, data.edition),
+    "data_odd_homes",
+    profile,
+    homes[["home", "sun", "pv_yield"]],
+)
 others = homes[~homes["home"].isin(["12", "15"])]
 night = exploration.HOURS.hour.isin([22, 23, 0, 1, 2, 3, 4])
 pd.DataFrame(

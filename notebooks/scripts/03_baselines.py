@@ -27,7 +27,8 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import comparison, evaluation, figures, labels, tables
+from thesis_lib.analysis import comparison, evaluation, figures, labels, learner, page, tables
+from thesis_lib.analysis.hourly import home_changes
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
@@ -37,7 +38,7 @@ from thesis_lib.provenance import Stopwatch, ensure_writable, run_record, write_
 
 config = load_config(profile)
 labels.use(language or config.language)
-figures.use_style()
+page.use_style()
 seeds = seeds or config.seeds
 data = dataset.find(edition)
 end = hours or None
@@ -56,6 +57,7 @@ if hours:
 # | business as usual (BAU) | PV surplus in, home demand out | even power until departure, to full | at once |
 # | spread rule | as BAU | as BAU, but only up to the required charge | at once |
 # | tuned rule | as BAU, by sixteen numbers tuned on training weeks | to the guard's tolerance below it | by price |
+# | habits (untrained policy) | bring the home's net to zero | even power, to the guard's tolerance below it | at once |
 # | CityLearn's RBCs | by price or clock | by price, sun or clock | at once |
 # | MPC | planned for all homes at once, 24 hours ahead, every hour | planned | planned |
 # | random | uniform | uniform | uniform |
@@ -153,7 +155,7 @@ with labels.using("en"):
             + ("departures" if pd.isna(cycles) else f"departures and runs {cycles:.1%} of the appliance cycles")
             + f", so its composite of {row[tables.COMPOSITE]:.3f} is no achievement."
         )
-    learned = main[main["controller"].isin(["cooperative_maddpg", "maddpg"])]
+    learned = main[main["controller"].isin([learner.CONTROLLER, "maddpg"])]
     for index, row in learned.iterrows():
         half = row.get(f"{tables.COMPOSITE}_half", float("nan"))
         spread = f" ± {half:.3f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
@@ -209,7 +211,7 @@ hourly = evaluation.read_hourly(profile, data.edition, engine)
 few = comparison.few(tables.select(kpis, **where))  # as many as a figure of lines can hold
 hourly = hourly[[pair in few for pair in zip(hourly["controller"], hourly["variant"], strict=True)]]
 end_row = int(hourly["row"].max()) + 1
-blocks = [(start, min(stop, end_row)) for start, stop in splits.blocks("test") if start < end_row] or [(0, end_row)]
+blocks = splits.blocks("test", end_row) or [(0, end_row)]
 inside = pd.concat([hourly[hourly["row"].between(start, stop - 1)] for start, stop in blocks])
 figures.publish("mean_day", inside, context, profile=profile, of=where)
 
@@ -263,7 +265,7 @@ figures.publish("price_response", inside, context, profile=profile, of=where)
 pairs = tables.keys(evaluation.read_hourly(profile, data.edition, engine))
 runs = {}
 for pair in pairs:
-    if pair[0] != "random" and (paths.run(profile, data.edition, *pair, 0) / "flows.csv.gz").is_file():
+    if pair[0] != "random" and evaluation.has_flows(profile, data.edition, *pair):
         runs[pair] = tables.replay(evaluation.read_flows(profile, data.edition, *pair), community)
 shown = [tables.departures(run, service, *pair) for pair, run in runs.items() if pair in few]
 departures = pd.concat(shown, ignore_index=True)
@@ -291,7 +293,7 @@ figures.publish("home_heatmap", costs, "cost", failing, profile=profile, of=wher
 
 # %%
 with labels.using("en"):
-    change = figures.home_changes(costs)
+    change = home_changes(costs)
     lines = [
         f"under {labels.controller(*pair)} {(row < 0).sum()} of {row.notna().sum()} homes pay less than under BAU"
         for pair, row in change.iterrows()
@@ -326,7 +328,7 @@ if {"model", "citylearn"} <= set(kpis["engine"]):
 
         text = f"The largest difference is {told(distance[~plans])}: " + (
             "no conclusion of this notebook depends on the engine."
-            if distance[~plans]["distance"].max() < 1e-3
+            if distance[~plans]["distance"].max() < figures.ENGINE_BAR
             else "too much to call the engines equal; look there before trusting the model."
         )
         if plans.any():
@@ -343,17 +345,13 @@ display(Markdown(text))
 # ## The learning curves of all seeds
 
 # %%
-logs = [
-    pd.read_csv(file)
-    for variant in config.variants
-    for seed in config.seeds
-    if (file := paths.run(profile, data.edition, "cooperative_maddpg", variant, seed) / "training.csv").is_file()
-]
-if logs:
+ours = [(learner.CONTROLLER, variant) for variant in config.variants]
+logs = evaluation.training_logs(profile, data.edition, ours)
+if len(logs):
     validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
     rules = validation[validation["controller"].isin(["rule", "tuned_rule"])]
     references = dict(zip(rules["controller"], rules["value"], strict=True))
-    figures.publish("learning_curves", pd.concat(logs, ignore_index=True), references, profile=profile)
+    figures.publish("learning_curves", logs, references, profile=profile)
 
 # %% [markdown]
 # ## What follows

@@ -25,7 +25,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import figures, labels, page
+from thesis_lib.analysis import labels, page
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -35,7 +35,7 @@ from thesis_lib.serving.policy import ServedPolicy
 
 config = load_config(profile)
 labels.use(language or config.language)
-figures.use_style()
+page.use_style()
 data = dataset.find(edition)
 community = Community.from_citylearn(dataset.load(data), dtype=torch.float32)
 folders = {variant: paths.ROOT / "models" / variant for variant in variants}

@@ -24,7 +24,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, evaluation, gap, gradients, labels, learner, page, tables
+from thesis_lib.analysis import ablations, comparison, evaluation, gap, gradients, labels, learner, page, tables
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -64,7 +64,9 @@ kpis = kpis[kpis["edition"] == data.edition]
 engine = "model" if "model" in config.engines else config.engines[0]
 where = {"split": "test" if (kpis["split"] == "test").any() else "year", "engine": engine, "edition": data.edition}
 gaps = ablations.missing(kpis, list(everyone), seeds, **where)
-weeks = ablations.weekly(profile, asked, seeds, engine=engine, edition=data.edition)
+weeks = comparison.weekly(
+    profile, [(learner.CONTROLLER, name) for name in asked], engine=engine, edition=data.edition
+)
 rule = tables.select(kpis[kpis["controller"] == "rule"], **where)
 rule = rule.loc[rule["kpi"] == tables.COMPOSITE, "value"].iloc[0]
 display(
@@ -182,7 +184,7 @@ if len(served):
     tables.publish(tables.controllers(served, **where, names=shown), "ablation_service_kpis", profile)
     back = {}
     for variant in dict.fromkeys(served["variant"]):
-        if (paths.run(profile, data.edition, learner.CONTROLLER, variant, 0) / "flows.csv.gz").is_file():
+        if evaluation.has_flows(profile, data.edition, learner.CONTROLLER, variant):
             flows = evaluation.read_flows(profile, data.edition, learner.CONTROLLER, variant)
             back[variant] = ablations.given_back(flows)
     with labels.using("en"):
@@ -213,7 +215,7 @@ ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
 texts = []
 for variant in ablations.FAMILIES["unseen"].variants:
     pairs = ((learner.CONTROLLER, variant), (evaluation.REFERENCE, "default"))
-    if not (paths.run(profile, data.edition, *pairs[0], 0) / "flows.csv.gz").is_file():
+    if not evaluation.has_flows(profile, data.edition, *pairs[0]):
         continue
     community = Community.from_citylearn(dataset.load(data), dtype=torch.float64)
     runs = [tables.replay(evaluation.read_flows(profile, data.edition, *pair), community) for pair in pairs]

@@ -19,10 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, labels, page, statistics, tables
+from thesis_lib.analysis import comparison, labels, page, statistics, tables
 from thesis_lib.analysis.learner import CONTROLLER
-
-SIGNIFICANT = 0.05  # of Holm's p
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,14 @@ FRONT = ("bill_only", "bill_first", "headline", "grid_first", "grid_only")  # on
 SIZES = ("scale_5", "scale_10", "headline", "scale_100", "scale_1000")  # each over BAU of its own community
 
 
-def learned(kpis: pd.DataFrame, variants: Iterable[str], *, split: str, engine: str, edition: str) -> pd.DataFrame:
-    """The learner's rows of these variants, in one split, engine and edition; may be empty."""
-    wanted = {"controller": [CONTROLLER], "variant": list(variants), "split": [split], "engine": [engine]}
-    return kpis[kpis[list(wanted)].isin(wanted).all(axis=1) & (kpis["edition"] == edition)]
+def learned(kpis: pd.DataFrame, variants: Iterable[str], **where: str) -> pd.DataFrame:
+    """The learner's rows of these variants, in one split, engine and edition; may be empty.
+
+    Raises:
+        ValueError: as `tables.select`, if there are rows, but of nobody there.
+    """
+    rows = tables.select(kpis, **where) if len(kpis) else kpis
+    return rows[(rows["controller"] == CONTROLLER) & rows["variant"].isin(list(variants))]
 
 
 def missing(kpis: pd.DataFrame, variants: Sequence[str], seeds: Sequence[int], **where: str) -> dict[str, list[int]]:
@@ -72,28 +74,16 @@ def missing(kpis: pd.DataFrame, variants: Sequence[str], seeds: Sequence[int], *
         variants, seeds: that should be there.
         **where: split, engine and edition.
     """
-    rows = learned(kpis, variants, **where)
-    found = rows[rows["kpi"] == tables.COMPOSITE].groupby("variant")["seed"].agg(set).to_dict()
-    gaps = {name: sorted(set(seeds) - found.get(name, set())) for name in variants}
+    found = composites(kpis, variants, **where)
+    gaps = {name: sorted(set(seeds) - set(found[name].index if name in found else ())) for name in variants}
     return {name: seeds for name, seeds in gaps.items() if seeds}
 
 
-def by_seed(kpis: pd.DataFrame, variants: Iterable[str], kpi: str = tables.COMPOSITE, **where: str) -> pd.DataFrame:
-    """A KPI of each variant (columns, in order, those there are) and seed (rows)."""
+def composites(kpis: pd.DataFrame, variants: Iterable[str], **where: str) -> dict[str, pd.Series]:
+    """Variant -> its composite by seed, in order; variants without one are left out."""
     rows = learned(kpis, variants, **where)
-    wide = rows[rows["kpi"] == kpi].pivot(index="seed", columns="variant", values="value")
-    return wide[[name for name in variants if name in wide]]
-
-
-def weekly(profile: str, variants: Iterable[str], seeds: Iterable[int], *, engine: str, edition: str) -> pd.DataFrame:
-    """The composite of each test week: columns variant, seed, week, value; of the runs that are there."""
-    found = [pd.DataFrame(columns=["variant", "seed", "week", "value"])]
-    for variant in variants:
-        for seed in seeds:
-            if (paths.run(profile, edition, CONTROLLER, variant, seed) / "run.json").is_file():
-                weeks = evaluation.read_weekly(profile, edition, CONTROLLER, variant, seed, engine)
-                found.append(weeks.assign(variant=variant, seed=seed))
-    return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
+    found = {name: comparison.by_seed(rows, (CONTROLLER, name)) for name in variants}
+    return {name: values for name, values in found.items() if len(values)}
 
 
 def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = None, **where: str) -> pd.DataFrame:
@@ -102,7 +92,7 @@ def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = Non
     Args:
         kpis: the long table.
         family: which.
-        weeks: as of `weekly`, for the comparison by test week.
+        weeks: as of `comparison.weekly`, for the comparison by test week.
         **where: split, engine and edition.
 
     Returns:
@@ -118,14 +108,13 @@ def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = Non
         `statistics`.
     """
     names = (family.reference, *family.variants)
-    values = by_seed(kpis, names, **where)
+    values = composites(kpis, names, **where)
     if family.reference not in values:
         raise ValueError(f"no rows of {family.reference}, with which this family is compared: train it first")
     passes = tables.gate(learned(kpis, names, **where))["passes"]
     base = values[family.reference]
     lines = []
-    for name in values:
-        own = values[name].dropna()
+    for name, own in values.items():
         iqm, other = statistics.iqm(own), name != family.reference
         pair = statistics.paired(own, base) if other else None
         line = {
@@ -140,10 +129,10 @@ def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = Non
             "difference": pair.difference if pair else np.nan,
             "difference_half": pair.half if pair else np.nan,
             "p": pair.p if pair else np.nan,
-            "improvement": statistics.improvement(own, base.dropna()) if other else np.nan,
+            "improvement": statistics.improvement(own, base) if other else np.nan,
         }
         if weeks is not None:
-            ours, theirs = (weeks[weeks["variant"] == which] for which in (name, family.reference))
+            ours, theirs = (comparison.rows_of(weeks, (CONTROLLER, which)) for which in (name, family.reference))
             over = statistics.paired_by_week(ours, theirs) if other else None
             line |= {
                 "difference_weeks": over.difference if over else np.nan,
@@ -181,18 +170,9 @@ def sentences(table: pd.DataFrame, family: Family) -> list[str]:
                 text = f"*{name}*: {labels.number(value, 3)}, without a seed in common with the reference"
             else:
                 change = labels.difference(line["difference"], line["difference_half"])
-                text = f"*{name}*: {labels.number(value, 3)}, a difference of {change}, {_verdict(line)}"
+                text = f"*{name}*: {labels.number(value, 3)}, a difference of {change}, {comparison.verdict(line)}"
             texts.append(text + ("." if line["gate"] else "; it **fails the service gate**: no achievement."))
     return texts
-
-
-def _verdict(line: dict) -> str:
-    if np.isnan(line["p_holm"]):
-        return "which a single seed cannot test" if line["difference"] else "none at all"
-    told = f"Holm's p {labels.p_value(line['p_holm'])}"
-    if line["p_holm"] >= SIGNIFICANT:
-        return f"which these seeds do not tell from none ({told})"
-    return f"{'better' if line['difference'] < 0 else 'worse'} ({told})"
 
 
 def _interval(value: float, half: float, sign: bool = False) -> str:
@@ -211,29 +191,41 @@ def _where(*, split: str, engine: str, edition: str) -> dict[str, str]:
 # ------------------------------------------------------------------------------- paired differences
 
 
-def forest(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str) -> tuple[Figure, pd.DataFrame]:
-    """Each variant's paired differences in composite to the reference: seeds, mean and t interval.
+def differences(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str) -> pd.DataFrame:
+    """What `compare` took the means of: each variant's composite minus the reference's, seed by seed.
 
     Args:
         kpis: the long table.
-        table: of the family, as `compare` gives it.
+        table: of the family, as `compare` gives it: its variants, in its order.
         **where: split, engine and edition.
 
     Returns:
-        The figure and what is drawn: columns variant, seed, difference. Variants below the gate are grey.
+        Columns variant, seed, difference.
     """
-    values = by_seed(kpis, (family.reference, *family.variants), **where)
+    values = composites(kpis, (family.reference, *family.variants), **where)
+    found = [
+        (values[name] - values[family.reference]).dropna().rename("difference").reset_index().assign(variant=name)
+        for name in table["variant"]
+        if name != family.reference
+    ]
+    return pd.concat(found, ignore_index=True)[["variant", "seed", "difference"]]
+
+
+def forest(points: pd.DataFrame, table: pd.DataFrame, family: Family) -> Figure:
+    """Each variant's paired differences in composite to the reference: seeds, mean and t interval.
+
+    Args:
+        points: as `differences` gives them.
+        table: of the family, as `compare` gives it. Variants below the gate are grey.
+    """
     lines = [line for line in table.to_dict("records") if line["variant"] != family.reference]
     fig, ax = plt.subplots(figsize=(page.TEXT_WIDTH, 0.95 + 0.33 * len(lines)))
-    drawn = []
     for y, line in enumerate(lines):
-        name = line["variant"]
-        differences = (values[name] - values[family.reference]).dropna()
-        drawn.append(pd.DataFrame({"variant": name, "seed": differences.index, "difference": differences.to_numpy()}))
+        own = points.loc[points["variant"] == line["variant"], "difference"]
         color = "#0072B2" if line["gate"] else "0.6"
-        offsets = y + np.linspace(-0.25, 0.25, len(differences)) if len(differences) > 1 else [y] * len(differences)
-        ax.plot(differences, offsets, "o", ms=3, mfc="white", mec=color, mew=0.8, ls="", zorder=3)
-        if len(differences) > 1:
+        offsets = y + np.linspace(-0.25, 0.25, len(own)) if len(own) > 1 else [y] * len(own)
+        ax.plot(own, offsets, "o", ms=3, mfc="white", mec=color, mew=0.8, ls="", zorder=3)
+        if len(own) > 1:
             ax.errorbar(line["difference"], y, xerr=line["difference_half"], color="black", lw=1.2, capsize=3, zorder=4)
         ax.plot(line["difference"], y, "D", ms=4.5, color=color, mec="black", mew=0.6, zorder=5)
     ax.axvline(0, color="black", lw=0.8, ls=(0, (4, 2)))
@@ -242,7 +234,7 @@ def forest(kpis: pd.DataFrame, table: pd.DataFrame, family: Family, **where: str
     ax.grid(False, axis="y")
     ax.xaxis.set_major_formatter(labels.Numbers())
     ax.set_xlabel(labels.t("axis.difference", reference=labels.variant(family.reference)) + " (–)")
-    return page.laid_out(fig), pd.concat(drawn, ignore_index=True)
+    return page.laid_out(fig)
 
 
 def forest_caption(table: pd.DataFrame, family: Family, **where: str) -> str:
@@ -365,13 +357,11 @@ def sizes(profile: str, kpis: pd.DataFrame, variants: Sequence[str] = SIZES, **w
 
     Returns:
         Columns homes, seeds, gate, batch, updates (mean), seconds_per_update (s, mean; validations included),
-        microseconds (of one home in one rolled hour), memory (GB, largest of the seeds; NaN where it could not be
+        microseconds (of one home in one rolled hour), memory (GiB, largest of the seeds; NaN where it could not be
         told), composite_vs_bau and _half (over business as usual of the same homes).
     """
-    values = by_seed(kpis, variants, **where)
     lines = []
-    for name in values:
-        own = values[name].dropna()
+    for name, own in composites(kpis, variants, **where).items():
         passes = tables.gate(learned(kpis, [name], **where))["passes"].all()
         records = [
             json.loads(
@@ -408,7 +398,7 @@ def scale(table: pd.DataFrame) -> Figure:
     """
     panels = (
         ("seconds_per_update", labels.axis("axis.seconds_per_update", "s"), True),
-        ("memory", labels.axis("axis.memory", "GB"), True),
+        ("memory", labels.axis("axis.memory", "GiB"), True),
         (tables.COMPOSITE, f"{labels.kpi(tables.COMPOSITE)} / BAU (–)", False),
     )
     fig, axes = plt.subplots(1, 3, figsize=(page.TEXT_WIDTH, 2.9))
@@ -481,7 +471,7 @@ def publish(
         kpis: the long table.
         profile: whose folders.
         seeds: that should be there.
-        weeks: as of `weekly`.
+        weeks: as of `comparison.weekly`.
         **where: split, engine and edition.
 
     Raises:
@@ -489,16 +479,17 @@ def publish(
     """
     family = FAMILIES[name]
     names = (family.reference, *family.variants)
-    values = by_seed(kpis, names, **where)
-    if family.reference in values and len(values.columns) > 1:
+    there = composites(kpis, names, **where)
+    if family.reference in there and len(there) > 1:
         table = compare(kpis, family, weeks if weeks is not None and len(weeks) else None, **where)
         tables.publish(printed(table), f"ablation_{name}", profile, lambda: caption(family, **where))
+        points = differences(kpis, table, family, **where)
         page.publish(
-            lambda: forest(kpis, table, family, **where)[0],
+            lambda: forest(points, table, family),
             lambda: forest_caption(table, family, **where),
             f"ablation_{name}",
             profile,
-            forest(kpis, table, family, **where)[1],
+            points,
         )
         display(Markdown("\n".join(f"- {text}" for text in sentences(table, family))))
     gaps = missing(kpis, names, seeds, **where)

@@ -12,14 +12,16 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from thesis_lib import paths
+from thesis_lib import controllers
 from thesis_lib.analysis import evaluation, labels, statistics, tables
+from thesis_lib.analysis.learner import CONTROLLER
 
 Pair = tuple[str, str]  # controller, variant
-OURS: Pair = ("cooperative_maddpg", "announce")  # the headline
+OURS: Pair = (CONTROLLER, "announce")  # the headline
 HABITS: Pair = ("habits", "default")  # what every learner starts from
-LEARNERS = ("independent_td3", "independent_sac", "marlisa", "maddpg", "cooperative_maddpg")
+LEARNERS = (*controllers.LEARNERS, CONTROLLER)
 SIGNIFICANT = 0.05  # of Holm's p
+FEW = 6  # controllers that a figure of lines can hold
 
 
 def ours(rows: pd.DataFrame) -> Pair | None:
@@ -54,12 +56,11 @@ def comparator(kpis: pd.DataFrame, wanted: str = "marlisa", **where: str) -> Pai
     return min(able, key=lambda pair: means.loc[pair]) if able else None
 
 
-def few(rows: pd.DataFrame, most: int = 6) -> list[Pair]:
-    """As many controllers as a figure of lines can hold: who matters most first, then the others; never the random one.
+def few(rows: pd.DataFrame) -> list[Pair]:
+    """`FEW` controllers for a figure of lines: who matters most first, then the others; never the random one.
 
     Args:
         rows: of one split, engine and edition.
-        most: how many.
 
     Returns:
         Of business as usual, ours, the rule, MARLISA, MADDPG and the causal MPC those that are there, then others in
@@ -68,7 +69,7 @@ def few(rows: pd.DataFrame, most: int = 6) -> list[Pair]:
     pairs = [pair for pair in tables.keys(rows) if pair[0] != "random"]
     wanted = (tables.BAU, OURS[0], "rule", "marlisa", "maddpg", "mpc_forecast")
     first = [next((pair for pair in pairs if pair[0] == name), None) for name in wanted]
-    chosen = list(dict.fromkeys([*(pair for pair in first if pair), *pairs]))[:most]
+    chosen = list(dict.fromkeys([*(pair for pair in first if pair), *pairs]))[:FEW]
     return [pair for pair in pairs if pair in chosen]
 
 
@@ -91,21 +92,24 @@ def named(values: pd.Series, failing: Collection[Pair] = ()) -> list[Pair]:
     return [pair for pair in tables.keys(values.index.to_frame(index=False)) if pair in chosen]
 
 
+def rows_of(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """The rows of one controller and variant."""
+    return frame[(frame["controller"] == pair[0]) & (frame["variant"] == pair[1])]
+
+
 def by_seed(rows: pd.DataFrame, pair: Pair, kpi: str = tables.COMPOSITE) -> pd.Series:
     """A KPI's values by seed; ``rows`` of one split, engine and edition."""
-    own = rows[(rows["controller"] == pair[0]) & (rows["variant"] == pair[1]) & (rows["kpi"] == kpi)]
-    return own.set_index("seed")["value"].dropna().sort_index()
+    own = rows_of(rows, pair)
+    return own[own["kpi"] == kpi].set_index("seed")["value"].dropna().sort_index()
 
 
 def weekly(profile: str, pairs: Iterable[Pair], *, engine: str, edition: str) -> pd.DataFrame:
     """The composite of each test week: columns controller, variant, seed, week, value; of the runs that are there."""
     found = []
     for pair in pairs:
-        for folder in sorted(paths.run(profile, edition, *pair, 0).parent.glob("seed_*")):
-            if (folder / "run.json").is_file():
-                seed = int(folder.name.removeprefix("seed_"))
-                weeks = evaluation.read_weekly(profile, edition, *pair, seed, engine)
-                found.append(weeks.assign(controller=pair[0], variant=pair[1], seed=seed))
+        for run in evaluation.runs(profile, edition, *pair):
+            weeks = evaluation.read_weekly(profile, edition, *pair, run.seed, engine)
+            found.append(weeks.assign(controller=pair[0], variant=pair[1], seed=run.seed))
     columns = [*tables.KEY, "seed", "week", "value"]
     found = [frame for frame in found if len(frame)]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
@@ -176,7 +180,7 @@ def compare(
                 "p_weeks": np.nan,
             }
             if weeks is not None and name == tables.COMPOSITE:
-                over_weeks = statistics.paired_by_week(_of(weeks, own), _of(weeks, pair))
+                over_weeks = statistics.paired_by_week(rows_of(weeks, own), rows_of(weeks, pair))
                 line |= {
                     "difference_weeks": over_weeks.difference,
                     "difference_weeks_half": over_weeks.half,
@@ -216,7 +220,7 @@ def differences(kpis: pd.DataFrame, own: Pair, others: Sequence[Pair], weeks: pd
         theirs = by_seed(over, pair)
         seeds = against(by_seed(over, own), theirs, pair[0] in LEARNERS)
         by_seeds.append(seeds.rename("difference").rename_axis("seed").reset_index().assign(**named))
-        mine, other = (_of(weeks, which).groupby("week")["value"].mean() for which in (own, pair))
+        mine, other = (rows_of(weeks, which).groupby("week")["value"].mean() for which in (own, pair))
         over_weeks = (mine - other).dropna().rename("difference").rename_axis("week")
         by_weeks.append(over_weeks.reset_index().assign(**named))
     empty = pd.DataFrame(columns=[*tables.KEY, "difference"])
@@ -253,14 +257,10 @@ def sentences(table: pd.DataFrame, own: Pair) -> list[str]:
 
 
 def verdict(line: dict) -> str:
-    """Better, worse or not to be told, in English, by Holm's p of a line of `compare`."""
-    if np.isnan(line["p_holm"]):
-        return "which a single seed cannot test"
+    """Better, worse or not to be told, in English, by ``difference`` and Holm's p of a line of `compare`."""
+    if np.isnan(line["p_holm"]):  # there is a difference of one seed only, or no seed's differs from zero
+        return "which a single seed cannot test" if line["difference"] else "none at all"
     told = f"Holm's p {labels.p_value(line['p_holm'])}"
     if line["p_holm"] >= SIGNIFICANT:
         return f"which these seeds do not tell from none ({told})"
     return f"{'better' if line['difference'] < 0 else 'worse'} ({told})"
-
-
-def _of(weeks: pd.DataFrame, pair: Pair) -> pd.DataFrame:
-    return weeks[(weeks["controller"] == pair[0]) & (weeks["variant"] == pair[1])]

@@ -17,10 +17,10 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,7 @@ WEEKLY = ["engine", "week", "kpi", "value"]
 COLUMNS = ["edition", "controller", "variant", "seed", "split", "kpi", "value", "unit", "engine"]
 ENGINES = ("citylearn", "model")
 REFERENCE = "business_as_usual"
+SERVICE = ["ev_departures_met", "appliance_cycles_served"]  # what the gate asks for
 GATE = 0.99  # least share of the feasible departures that must be met
 FLOWS_DECIMALS = 3  # Wh, and thousandths of SOC: enough to draw, small enough to keep
 CAR_SOC_DECIMALS = 6  # a departure is met or missed by less than a thousandth
@@ -145,7 +146,7 @@ def evaluate_controller(
             "seed": seed,
             "engine": engine,
         }
-        tables.append(_with(table, identity)[COLUMNS])
+        tables.append(table.assign(**identity)[COLUMNS])
         hourly.append(pd.DataFrame({"engine": engine, "row": run.rows, "net": run.district.round(FLOWS_DECIMALS)}))
         weeks.append(weekly(run, service).assign(engine=engine)[WEEKLY])
         flows = controlled(run, community) if flows is None and not homes else flows
@@ -361,6 +362,43 @@ def controlled(run: Trajectory, community: Community) -> pd.DataFrame:
     return pd.DataFrame({"row": run.rows, **rounded})
 
 
+class Finished(NamedTuple):
+    """A run that is whole: whose it is, and where it lies."""
+
+    edition: str
+    controller: str
+    variant: str
+    seed: int
+    folder: Path
+
+    def record(self) -> dict[str, Any]:
+        """What made it: its run.json."""
+        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+
+
+def runs(profile: str, edition: str = "*", controller: str = "*", variant: str = "*") -> list[Finished]:
+    """List the finished runs of a profile.
+
+    Args:
+        profile: whose results.
+        edition, controller, variant: of the runs; "*" for any.
+
+    Returns:
+        In order of edition, controller, variant and seed; empty if there are none.
+
+    Raises:
+        Nothing.
+
+    Source:
+        run.json, which is written last.
+    """
+    found = []
+    for file in (paths.results(profile) / "runs").glob(f"{edition}/{controller}/{variant}/seed_*/run.json"):
+        *_, ours, name, form, seed, _ = file.parts
+        found.append(Finished(ours, name, form, int(seed.removeprefix("seed_")), file.parent))
+    return sorted(found)
+
+
 def collect(profile: str) -> pd.DataFrame:
     """Gather the rows of every run of a profile into ``results/<profile>/kpis.csv``.
 
@@ -376,8 +414,10 @@ def collect(profile: str) -> pd.DataFrame:
     Source:
         docs/protocol.md.
     """
-    files = _finished(profile)
-    rows = pd.concat([read_rows(file / "kpis.csv") for file in files], ignore_index=True)
+    found = [read_rows(run.folder / "kpis.csv") for run in runs(profile)]
+    if not found:
+        raise EvaluationError(f"results/{profile} holds no finished run: evaluate a controller first.")
+    rows = pd.concat(found, ignore_index=True)
     order = {"split": [*SPLITS, "year"], "kpi": list(UNITS), "engine": list(ENGINES)}
     places = {name: rows[name].map({v: place for place, v in enumerate(values)}) for name, values in order.items()}
     key = rows[["edition", "controller", "variant", "seed"]].assign(**places)
@@ -428,13 +468,10 @@ def read_hourly(profile: str, edition: str, engine: str = "citylearn") -> pd.Dat
         hourly.csv.gz.
     """
     found = []
-    for folder in _finished(profile):
-        ours, controller, variant, seed = folder.relative_to(paths.results(profile) / "runs").parts
-        if ours != edition:
-            continue
-        hourly = pd.read_csv(folder / "hourly.csv.gz")
-        identity = {"controller": controller, "variant": variant, "seed": int(seed.removeprefix("seed_"))}
-        found.append(_with(hourly[hourly.engine == engine], identity))
+    for run in runs(profile, edition):
+        hourly = pd.read_csv(run.folder / "hourly.csv.gz")
+        hourly = hourly[hourly.engine == engine]
+        found.append(hourly.assign(controller=run.controller, variant=run.variant, seed=run.seed))
     if not any(len(hourly) for hourly in found):
         raise EvaluationError(f"no {engine} run of the {edition} edition in results/{profile}: evaluate one first.")
     return pd.concat(found, ignore_index=True)[["controller", "variant", "seed", "row", "net"]]
@@ -482,10 +519,42 @@ def read_flows(profile: str, edition: str, controller: str, variant: str = "defa
     Source:
         flows.csv.gz.
     """
-    file = paths.run(profile, edition, controller, variant, 0) / "flows.csv.gz"
+    file = _flows_of(profile, edition, controller, variant)
     if not file.is_file():
         raise EvaluationError(f"{file} is missing: evaluate {controller} ({variant}) with seed 0 first.")
     return pd.read_csv(file)
+
+
+def has_flows(profile: str, edition: str, controller: str, variant: str = "default") -> bool:
+    """Whether `read_flows` would find that run's; arguments as there."""
+    return _flows_of(profile, edition, controller, variant).is_file()
+
+
+def _flows_of(profile: str, edition: str, controller: str, variant: str) -> Path:
+    return paths.run(profile, edition, controller, variant, 0) / "flows.csv.gz"
+
+
+def training_logs(profile: str, edition: str, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Read what learners noted at each validation of their training.
+
+    Args:
+        profile, edition: of the runs.
+        pairs: controllers with their variants; who does not learn has left nothing.
+
+    Returns:
+        Data frame of all seeds, one line a validation, in the order of ``pairs``, with the columns that
+        `learner.learn` gives it (update, seconds, actor_loss, composite, passes, controller, variant, seed and
+        others); empty if none has left a log.
+
+    Raises:
+        Nothing.
+
+    Source:
+        training.csv of finished runs.
+    """
+    files = [run.folder / "training.csv" for pair in pairs for run in runs(profile, edition, *pair)]
+    found = [pd.read_csv(file) for file in files if file.is_file()]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def gate(rows: pd.DataFrame) -> pd.DataFrame:
@@ -504,27 +573,14 @@ def gate(rows: pd.DataFrame) -> pd.DataFrame:
     Source:
         docs/protocol.md, the gate.
     """
-    service = ["ev_departures_met", "appliance_cycles_served"]
-    wanted = rows[rows.kpi.isin(service)]
-    if set(wanted.kpi) != set(service):
-        raise EvaluationError(f"the rows lack {' or '.join(service)}: evaluate the controllers first.")
+    wanted = rows[rows.kpi.isin(SERVICE)]
+    if set(wanted.kpi) != set(SERVICE):
+        raise EvaluationError(f"the rows lack {' or '.join(SERVICE)}: evaluate the controllers first.")
     key = ["edition", "controller", "variant", "engine", "split"]
-    worst = wanted.groupby([*key, "kpi"], sort=False).value.min().unstack("kpi")[service]
-    passes = (worst[service[0]].fillna(1.0) >= GATE) & (worst[service[1]].fillna(1.0) >= 1.0)
+    worst = wanted.groupby([*key, "kpi"], sort=False).value.min().unstack("kpi")[SERVICE]
+    departures, cycles = (worst[name].fillna(1.0) for name in SERVICE)
+    passes = (departures >= GATE) & (cycles >= 1.0)
     return worst.assign(passes=passes).rename_axis(columns=None).reset_index()
-
-
-def _finished(profile: str) -> list[Path]:
-    """Folders of the runs that are whole, sorted."""
-    runs = sorted(file.parent for file in (paths.results(profile) / "runs").glob("*/*/*/seed_*/run.json"))
-    if not runs:
-        raise EvaluationError(f"results/{profile} holds no finished run: evaluate a controller first.")
-    return runs
-
-
-def _with(table: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame:
-    """The table with constant columns."""
-    return table.assign(**identity)
 
 
 def variant_of(homes: int) -> str:
@@ -586,7 +642,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.evaluation", description=main.__doc__)
     parser.add_argument("controller", choices=sorted(CONTROLLERS))
     parser.add_argument("--profile", default="quick", help="configs/<profile>.yaml (default: quick)")
-    parser.add_argument("--edition", choices=["auto", "official", "offline"], help="default: the profile's")
+    parser.add_argument("--edition", choices=datasets.EDITIONS, help="default: the profile's")
     parser.add_argument("--seed", type=int, default=0, help="of the random controller (default: 0)")
     parser.add_argument("--homes", type=int, default=0, help="as many, replicated (default: 0, the data set's)")
     given = parser.parse_args(arguments)

@@ -1,13 +1,14 @@
 """The figures and tables of notebook 01: what the community is, before anybody controls it.
 
-Every function takes what :func:`read` or ``community.sessions`` gives and returns a figure with a unit on
-every axis.
+Every figure has a unit on every axis, a caption (``<figure>_caption``) and what it is drawn from (``<figure>_data``,
+or the table of `homes`).
 """
 
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -54,7 +55,7 @@ labels.TEXT.update(
         "data.share_cycles": ("Ciclos (%)", "Cycles (%)"),
         "data.departure_hour": ("Hora de salida (h)", "Departure hour (h)"),
         "data.arrival_hour": ("Hora de llegada (h)", "Arrival hour (h)"),
-        "data.stay": ("Estancia (h)", "Stay (h)"),
+        "data.stay_hours": ("Estancia (h)", "Stay (h)"),
         "data.arrival_soc": ("SOC al llegar (%)", "Arrival SOC (%)"),
         "data.required_soc": ("SOC exigido (%)", "Required SOC (%)"),
         "data.connected": ("Coches conectados\n(número)", "Connected cars\n(number)"),
@@ -293,21 +294,15 @@ def resources(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def hours(series: Series) -> Figure:
-    """Load, PV, price and carbon by hour of day: the mean and the band of 80 % of the days."""
+def hours(by_hour: pd.DataFrame) -> Figure:
+    """Load, PV, price and carbon by hour of day, as `hours_data` gives them: the mean, the band of 80 % of the days."""
     fig, axes = plt.subplots(2, 2, figsize=(TEXT_WIDTH, 3.9), sharex=True)
-    shown = {
-        "district_load": series.load.sum(axis=1),
-        "district_pv": series.pv.sum(axis=1),
-        "price": series.price,
-        "carbon": series.carbon,
-    }
-    for axis, (name, values), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
-        by_hour = values.groupby(HOUR)
-        place = np.arange(24)
-        axis.fill_between(place, by_hour.quantile(0.1), by_hour.quantile(0.9), color=colour, alpha=0.25, linewidth=0)
-        axis.plot(place, by_hour.mean(), color=colour)
-        axis.set(ylabel=t(f"data.{name}"), xlim=(0, 23), xticks=range(0, 24, 6))
+    shown = {"load": "district_load", "pv": "district_pv", "price": "price", "carbon": "carbon"}
+    place = by_hour["hour"]
+    for axis, (name, label), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
+        axis.fill_between(place, by_hour[f"{name}_10"], by_hour[f"{name}_90"], color=colour, alpha=0.25, linewidth=0)
+        axis.plot(place, by_hour[name], color=colour)
+        axis.set(ylabel=t(f"data.{label}"), xlim=(0, 23), xticks=range(0, 24, 6))
         axis.set_ylim(bottom=0)
         axis.yaxis.set_major_formatter(labels.Numbers())
     for axis in axes[1]:
@@ -320,62 +315,75 @@ def hours(series: Series) -> Figure:
     return fig
 
 
-def months(series: Series) -> Figure:
-    """Energy of load and PV, mean price and carbon, month by month."""
+def months(by_month: pd.DataFrame) -> Figure:
+    """Energy of load and PV, mean price and carbon, month by month, as `months_data` gives them."""
     fig, (energy, price, carbon) = plt.subplots(3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1))
-    period = HOURS.to_period("M")
-    place = np.arange(12)
+    place = np.arange(len(by_month))
     colours = sns.color_palette()
-    for offset, (name, frame) in zip((-0.2, 0.2), (("load", series.load), ("pv", series.pv)), strict=True):
-        total = frame.sum(axis=1).groupby(period).sum() / 1000
+    for offset, name in ((-0.2, "load"), (0.2, "pv")):
         hatch = {"hatch": "////", "edgecolor": "white"} if name == "pv" else {}
-        energy.bar(place + offset, total, 0.38, color=colours[name == "pv"], label=t(f"data.{name}"), **hatch)
+        energy.bar(place + offset, by_month[name], 0.38, color=colours[name == "pv"], label=t(f"data.{name}"), **hatch)
     energy.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     energy.set_ylabel(t("data.month_energy"))
-    for axis, name, values, colour in (
-        (price, "price", series.price, colours[2]),
-        (carbon, "carbon", series.carbon, colours[3]),
-    ):
-        axis.plot(place, values.groupby(period).mean(), marker="o", markersize=4, color=colour)
+    for axis, name, colour in ((price, "price", colours[2]), (carbon, "carbon", colours[3])):
+        axis.plot(place, by_month[name], marker="o", markersize=4, color=colour)
         axis.set_ylabel(t(f"data.{name}").replace(" (", "\n("))
         axis.set_ylim(0, axis.get_ylim()[1] * 1.1)
     for axis in (energy, price, carbon):
         axis.yaxis.set_major_formatter(labels.Numbers())
         axis.grid(axis="x", visible=False)
-    carbon.set_xticks(place, [t(f"month.{month.month}") for month in sorted(set(period))])
+    carbon.set_xticks(place, [_month(month) for month in by_month["month"]])
     fig.align_ylabels()
     return fig
 
 
+# Panels of `sessions` and `agreement`: what is counted, and in which classes.
+BINS: dict[str, Sequence[float]] = {
+    "departure_hour": range(25),
+    "arrival_hour": range(25),
+    "stay_hours": range(0, 73, 3),
+    "arrival_soc": range(0, 101, 5),
+    "required_soc": range(60, 102, 2),
+    "cycle_energy": range(0, 101, 5),
+}
+
+
+def _session_values(table: pd.DataFrame) -> dict[str, tuple[pd.Series, np.ndarray]]:
+    """Each panel's value for every session that has it (h, SOC 0 to 1), and the kind of day: of leaving, or, where it
+    is about coming back, of the day on which the car had left."""
+    trips, complete = table[table["trip"] > 0], table[table["complete"]]
+    left = np.array([kind_of_day(int(day)) for day in (trips["arrival"] - trips["trip"]) // 24])
+    leaves = np.array([kind_of_day(int(row) // 24) for row in complete["departure"]])
+    return {
+        "departure_hour": (complete["departure"] % 24, leaves),
+        "arrival_hour": (trips["arrival"] % 24, left),
+        "stay_hours": (complete["departure"] - complete["arrival"], leaves),
+        "arrival_soc": (trips["arrival_soc"], left),
+        "required_soc": (complete["required_soc"], leaves),
+    }
+
+
+def _shares(axis: Axes, name: str, values: pd.Series, **style: Any) -> None:
+    """A panel: the share of the values in each class, in per cent, as `BINS` has them."""
+    shown = (100 * values if name.endswith("_soc") else values).dropna()
+    axis.hist(shown, BINS[name], weights=np.full(len(shown), 100 / len(shown)), **style)
+    axis.set_xlabel(t(f"data.{name}"))
+    axis.yaxis.set_major_formatter(labels.Numbers())
+    if name.endswith("_hour"):
+        axis.set_xticks(range(0, 25, 6))
+    if name == "stay_hours":
+        axis.set_xticks(range(0, 73, 24))
+
+
 def sessions(table: pd.DataFrame) -> Figure:
     """When cars come and go, how long they stay, what they bring and what they must leave with."""
-    trips = table[table["trip"] > 0]
-    complete = table[table["complete"]]
-    kinds = ("working", "rest")
-    left = (trips["arrival"] - trips["trip"]) // 24
-    trips = trips.assign(kind=[kind_of_day(int(day)) for day in left])
-    complete = complete.assign(kind=[kind_of_day(int(row) // 24) for row in complete["departure"]])
     fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
-    panels = (
-        ("departure_hour", complete["departure"] % 24, complete["kind"], np.arange(25)),
-        ("arrival_hour", trips["arrival"] % 24, trips["kind"], np.arange(25)),
-        ("stay", complete["departure"] - complete["arrival"], complete["kind"], np.arange(0, 73, 3)),
-        ("arrival_soc", 100 * trips["arrival_soc"], trips["kind"], np.arange(0, 101, 5)),
-        ("required_soc", 100 * complete["required_soc"], complete["kind"], np.arange(60, 102, 2)),
-    )
     colours = sns.color_palette()
-    for axis, (name, values, kind, bins) in zip(axes.flat, panels, strict=False):
-        for which, colour in zip(kinds, colours, strict=False):
-            chosen = values[kind == which].dropna()
-            style = {"alpha": 0.45} if which == "working" else {"histtype": "step", "linewidth": 1.4}
-            axis.hist(chosen, bins, weights=np.full(len(chosen), 100 / len(chosen)), color=colour, **style)
-        axis.set(xlabel=t(f"data.{name}"))
-        axis.yaxis.set_major_formatter(labels.Numbers())
+    for axis, (name, (values, kinds)) in zip(axes.flat, _session_values(table).items(), strict=False):
+        _shares(axis, name, values[kinds == "working"], color=colours[0], alpha=0.45)
+        _shares(axis, name, values[kinds == "rest"], color=colours[1], histtype="step", linewidth=1.4)
     for axis in axes[:, 0]:
         axis.set_ylabel(t("data.share_sessions"))
-    for axis in axes[0, :2]:
-        axis.set_xticks(range(0, 25, 6))
-    axes[0, 2].set_xticks(range(0, 73, 24))
     count = np.zeros(8760)
     for arrival, departure in zip(table["arrival"], table["departure"], strict=True):
         count[arrival:departure] += 1
@@ -395,39 +403,16 @@ def sessions(table: pd.DataFrame) -> Figure:
 def agreement(official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]) -> Figure:
     """The generator beside the official files; each pair is (sessions, cycles)."""
     fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
-    bins = {
-        "departure_hour": np.arange(25),
-        "arrival_hour": np.arange(25),
-        "stay": np.arange(0, 73, 3),
-        "arrival_soc": np.arange(0, 101, 5),
-        "required_soc": np.arange(60, 102, 2),
-        "cycle_energy": np.arange(0, 101, 5),
-    }
     colours = sns.color_palette()
-    for which, (table, cycles) in (("official", official), ("generated", generated)):
-        complete, trips = table[table["complete"]], table[table["trip"] > 0]
-        values = {
-            "departure_hour": complete["departure"] % 24,
-            "arrival_hour": trips["arrival"] % 24,
-            "stay": complete["departure"] - complete["arrival"],
-            "arrival_soc": 100 * trips["arrival_soc"],
-            "required_soc": 100 * complete["required_soc"],
-            "cycle_energy": cycles["energy"],
-        }
-        style = (
-            {"color": "0.75"} if which == "official" else {"histtype": "step", "linewidth": 1.4, "color": colours[3]}
-        )
-        for axis, (name, column) in zip(axes.flat, values.items(), strict=True):
-            shown = column.dropna()
-            axis.hist(shown, bins[name], weights=np.full(len(shown), 100 / len(shown)), **style)
-            axis.set_xlabel(t(f"data.{name}"))
-            axis.yaxis.set_major_formatter(labels.Numbers())
+    outline = {"histtype": "step", "linewidth": 1.4, "color": colours[3]}
+    for (table, cycles), style in ((official, {"color": "0.75"}), (generated, outline)):
+        panels = {name: values for name, (values, _) in _session_values(table).items()}
+        panels["cycle_energy"] = cycles["energy"]
+        for axis, (name, values) in zip(axes.flat, panels.items(), strict=True):
+            _shares(axis, name, values, **style)
     axes[0, 0].set_ylabel(t("data.share_sessions"))
     axes[1, 0].set_ylabel(t("data.share_sessions"))
     axes[1, 2].set_ylabel(t("data.share_cycles"))
-    for axis in axes[0, :2]:
-        axis.set_xticks(range(0, 25, 6))
-    axes[0, 2].set_xticks(range(0, 73, 24))
     handles = [
         Patch(facecolor="0.75", label=t("data.official")),
         Patch(facecolor="none", edgecolor=colours[3], linewidth=1.4, label=t("data.generated")),
@@ -444,14 +429,12 @@ def agreement_table(
     return table.assign(ratio=table["generated"] / table["official"]).rename_axis("figure").reset_index()
 
 
-def split_calendar() -> Figure:
-    """Each day of the year in the colour of its split, with a letter for black-and-white print."""
-    days = pd.date_range(pd.Timestamp(FIRST_DAY), periods=365, freq="D")
-    split = split_of_rows()[::24]
-    months_ = sorted(set(days.to_period("M")))
+def split_calendar(parts: pd.DataFrame) -> Figure:
+    """Each day of the year in the colour of its split (`splits_data`), with a letter for black-and-white print."""
+    months_ = sorted(set(parts["month"]))
     cells = np.full((len(months_), 31), np.nan)
-    for day, name in zip(days, split, strict=True):
-        cells[months_.index(day.to_period("M")), day.day - 1] = SPLITS.index(name)
+    for line in parts.itertuples():
+        cells[months_.index(line.month), line.first - 1 : line.last] = SPLITS.index(line.split)
     colours = [sns.color_palette("pastel")[0], sns.color_palette()[1], sns.color_palette("dark")[3]]
     fig, axis = plt.subplots(figsize=(TEXT_WIDTH, 3.0))
     axis.pcolormesh(
@@ -468,7 +451,7 @@ def split_calendar() -> Figure:
         ink = "black" if cells[row, column] == 1 else "white"
         axis.text(column + 1, row + 0.5, letter, ha="center", va="center", fontsize=6.5, color=ink)
     axis.invert_yaxis()
-    axis.set_yticks(np.arange(len(months_)) + 0.5, [f"{t(f'month.{m.month}')} {m.year}" for m in months_], fontsize=8)
+    axis.set_yticks(np.arange(len(months_)) + 0.5, [f"{_month(m)} {m[:4]}" for m in months_], fontsize=8)
     axis.set_xticks([1, 5, 10, 15, 20, 25, 30])
     axis.set(xlabel=t("data.day_of_month"))
     axis.grid(visible=False)
@@ -520,75 +503,84 @@ def _joined(values: list[float]) -> str:
 # ------------------------------------------------------------------- captions, and what is drawn
 
 
-def captions(edition: str, table: pd.DataFrame, series: Series, stays: pd.DataFrame) -> dict[str, str]:
-    """The captions of this module's figures by name, in the language in use, with the numbers of the data.
-
-    Args:
-        edition: of the data.
-        table: as `homes` gives it.
-        series: as `read` gives it.
-        stays: as ``sessions.read_sessions`` gives them.
-    """
-    number = labels.number
+def resources_caption(table: pd.DataFrame, edition: str) -> str:
+    """The caption of `resources`; ``table`` of `homes`."""
     cars = [part for cell in table.loc[table["car_kwh"] != "–", "car_kwh"] for part in cell.split(" + ")]
-    by_hour = hours_data(series).set_index("hour")
-    month = months_data(series).set_index("month")
-    least, most, dear = month["load"].idxmin(), month["load"].idxmax(), month["price"].idxmax()
-    complete, trips = stays[stays["complete"]], stays[stays["trip"] > 0]
-    days = splits_data().groupby("split")["days"].sum()
+    return t(
+        "data.figure_resources",
+        homes=len(table),
+        load=labels.number(table["load_mwh"].sum(), 1),
+        pv=labels.number(table["pv_mwh"].sum(), 1),
+        battery=labels.number(table["battery_kwh"].sum(), 1),
+        cars=labels.number(sum(map(float, cars)), 0),
+        with_cars=int((table["car_kwh"] != "–").sum()),
+        edition=t(f"edition.{edition}"),
+    )
+
+
+def hours_caption(by_hour: pd.DataFrame, edition: str) -> str:
+    """The caption of `hours`, from the same data."""
+    frame = by_hour.set_index("hour")
+    return t(
+        "data.figure_hours",
+        load=labels.number(frame["load"].max(), 1),
+        load_hour=frame["load"].idxmax(),
+        pv=labels.number(frame["pv"].max(), 1),
+        pv_hour=frame["pv"].idxmax(),
+        cheap=frame["price"].idxmin(),
+        dear=frame["price"].idxmax(),
+        clean=frame["carbon"].idxmin(),
+        dirty=frame["carbon"].idxmax(),
+        edition=t(f"edition.{edition}"),
+    )
+
+
+def months_caption(by_month: pd.DataFrame, edition: str) -> str:
+    """The caption of `months`, from the same data."""
+    frame = by_month.set_index("month")
+    least, most, dear = frame["load"].idxmin(), frame["load"].idxmax(), frame["price"].idxmax()
+    return t(
+        "data.figure_months",
+        least=_month(least),
+        low=labels.number(frame.loc[least, "load"], 1),
+        most=_month(most),
+        high=labels.number(frame.loc[most, "load"], 1),
+        dear=_month(dear),
+        price=labels.number(frame.loc[dear, "price"], 3),
+        edition=t(f"edition.{edition}"),
+    )
+
+
+def sessions_caption(table: pd.DataFrame, edition: str) -> str:
+    """The caption of `sessions`, from the same sessions."""
+    means = {name: values.mean() for name, (values, _) in _session_values(table).items()}
+    return t(
+        "data.figure_sessions",
+        sessions=labels.number(len(table), 0),
+        stay=labels.number(means["stay_hours"], 1),
+        arrival=labels.number(100 * means["arrival_soc"], 0),
+        required=labels.number(100 * means["required_soc"], 0),
+        edition=t(f"edition.{edition}"),
+    )
+
+
+def split_calendar_caption(parts: pd.DataFrame) -> str:
+    """The caption of `split_calendar`, from the same data."""
+    days = parts.groupby("split")["days"].sum()
+    return t("data.figure_splits", **{name: int(days[name]) for name in SPLITS})
+
+
+def odd_homes_caption(table: pd.DataFrame, edition: str) -> str:
+    """The caption of `odd_homes`; ``table`` of `homes`."""
     sun = table.set_index("home")["sun"]
-    odd = [name.removeprefix("Building_") for name in ODD_HOMES]
-    where = {"edition": labels.t(f"edition.{edition}")}
-    return {
-        "data_resources": t(
-            "data.figure_resources",
-            homes=len(table),
-            load=number(table["load_mwh"].sum(), 1),
-            pv=number(table["pv_mwh"].sum(), 1),
-            battery=number(table["battery_kwh"].sum(), 1),
-            cars=number(sum(map(float, cars)), 0),
-            with_cars=int((table["car_kwh"] != "–").sum()),
-            **where,
-        ),
-        "data_hours": t(
-            "data.figure_hours",
-            load=number(by_hour["load"].max(), 1),
-            load_hour=by_hour["load"].idxmax(),
-            pv=number(by_hour["pv"].max(), 1),
-            pv_hour=by_hour["pv"].idxmax(),
-            cheap=by_hour["price"].idxmin(),
-            dear=by_hour["price"].idxmax(),
-            clean=by_hour["carbon"].idxmin(),
-            dirty=by_hour["carbon"].idxmax(),
-            **where,
-        ),
-        "data_months": t(
-            "data.figure_months",
-            least=_month(least),
-            low=number(month.loc[least, "load"], 1),
-            most=_month(most),
-            high=number(month.loc[most, "load"], 1),
-            dear=_month(dear),
-            price=number(month.loc[dear, "price"], 3),
-            **where,
-        ),
-        "data_sessions": t(
-            "data.figure_sessions",
-            sessions=number(len(stays), 0),
-            stay=number((complete["departure"] - complete["arrival"]).mean(), 1),
-            arrival=number(100 * trips["arrival_soc"].mean(), 0),
-            required=number(100 * complete["required_soc"].mean(), 0),
-            **where,
-        ),
-        "data_splits": t("data.figure_splits", **{name: int(days[name]) for name in SPLITS}),
-        "data_odd_homes": t(
-            "data.figure_odd_homes",
-            first=number(sun[odd[0]], 2),
-            second=number(sun[odd[1]], 2),
-            others=number(sun.drop(odd).median(), 2),
-            **where,
-        ),
-    }
+    first, second = odd = [name.removeprefix("Building_") for name in ODD_HOMES]
+    return t(
+        "data.figure_odd_homes",
+        first=labels.number(sun[first], 2),
+        second=labels.number(sun[second], 2),
+        others=labels.number(sun.drop(odd).median(), 2),
+        edition=t(f"edition.{edition}"),
+    )
 
 
 def agreement_caption(official: tuple[pd.DataFrame, pd.DataFrame], generated: tuple[pd.DataFrame, pd.DataFrame]) -> str:
@@ -630,25 +622,15 @@ def months_data(series: Series) -> pd.DataFrame:
 
 
 def sessions_data(table: pd.DataFrame) -> pd.DataFrame:
-    """What `sessions` draws, as medians and means by kind of day: what, kind, sessions, mean, median."""
-    trips, complete = table[table["trip"] > 0], table[table["complete"]]
-    left = [kind_of_day(int(day)) for day in (trips["arrival"] - trips["trip"]) // 24]
-    leaves = [kind_of_day(int(row) // 24) for row in complete["departure"]]
-    panels = (
-        ("departure_hour", complete["departure"] % 24, leaves),
-        ("arrival_hour", trips["arrival"] % 24, left),
-        ("stay_hours", complete["departure"] - complete["arrival"], leaves),
-        ("arrival_soc", trips["arrival_soc"], left),
-        ("required_soc", complete["required_soc"], leaves),
-    )
+    """What `sessions` draws, as means and medians by kind of day: what, kind, sessions, mean, median."""
     lines = [
         values.astype(float)
-        .groupby(np.array(kinds))
+        .groupby(kinds)
         .agg(sessions="count", mean="mean", median="median")
         .rename_axis("kind")
         .reset_index()
         .assign(what=name)
-        for name, values, kinds in panels
+        for name, (values, kinds) in _session_values(table).items()
     ]
     return pd.concat(lines, ignore_index=True)[["what", "kind", "sessions", "mean", "median"]].round(4)
 

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from thesis_lib.analysis import comparison, evaluation, hourly, labels, page, tables
-from thesis_lib.analysis.hourly import hardest, home_changes
-from thesis_lib.analysis.learner import CONTROLLER
-from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks, save, show, use_style
+from thesis_lib.analysis.hourly import hardest
+from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks, use_style
 
-__all__ = ["FIGURES", "caption", "hardest", "home_changes", "publish", "save", "show", "use_style"]
+__all__ = ["FIGURES", "caption", "hardest", "publish", "use_style"]  # notebook 02 takes hardest and use_style from here
 
+KPIS = (tables.COMPOSITE, *tables.TERMS)  # the panels of kpi_bars
 ENGINE_BAR = 1e-6  # largest relative difference between the engines that the tests allow
 FLOOR = 1e-12  # where smaller ones are drawn
 
@@ -37,7 +37,6 @@ def kpi_bars(
     split: str = "test",
     engine: str = "citylearn",
     edition: str | None = None,
-    names: Sequence[str] = (tables.COMPOSITE, *tables.TERMS),
 ) -> Figure:
     """Every controller's KPIs over BAU, one panel a KPI; each seed a point, whiskers the t interval.
 
@@ -52,20 +51,9 @@ def kpi_bars(
     over = tables.relative(rows)
     pairs = sorted(tables.keys(rows), key=lambda pair: not passes.loc[pair])
     spread = tables.summary(over).set_index([*tables.KEY, "kpi"])
-    columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    fig, axes = plt.subplots(
-        lines,
-        columns,
-        sharey=True,
-        squeeze=False,
-        figsize=(TEXT_WIDTH, lines * (0.52 + 0.145 * len(pairs))),  # both rows and the caption fit on a page
-    )
-    for place, ax in enumerate(axes.flat):
-        if place >= len(names):
-            ax.remove()
-            continue
-        name = names[place]
+    # both rows and the caption fit on a page
+    fig, axes = plt.subplots(2, 3, sharey=True, figsize=(TEXT_WIDTH, 2 * (0.52 + 0.145 * len(pairs))))
+    for ax, name in zip(axes.flat, KPIS, strict=True):
         for y, pair in enumerate(pairs):
             if (*pair, name) not in spread.index:
                 continue
@@ -122,7 +110,6 @@ def _caption_kpi_bars(
     split: str = "test",
     engine: str = "citylearn",
     edition: str | None = None,
-    names: Sequence[str] = (),
 ) -> str:
     rows = tables.select(kpis, split=split, engine=engine, edition=edition)
     passes = tables.gate(rows)["passes"]
@@ -162,10 +149,9 @@ def _data_kpi_bars(
     split: str = "test",
     engine: str = "citylearn",
     edition: str | None = None,
-    names: Sequence[str] = (tables.COMPOSITE, *tables.TERMS),
 ) -> pd.DataFrame:
     over = tables.relative(tables.select(kpis, split=split, engine=engine, edition=edition))
-    return over.loc[over["kpi"].isin(list(names)), [*tables.KEY, "seed", "kpi", "value"]]
+    return over.loc[over["kpi"].isin(KPIS), [*tables.KEY, "seed", "kpi", "value"]]
 
 
 def composite_by_split(
@@ -180,8 +166,7 @@ def composite_by_split(
     Args:
         kpis: the long table; each seed is a point, the mean a larger one with its t interval over seeds.
     """
-    rows = kpis[(kpis["kpi"] == tables.COMPOSITE) & kpis["split"].isin(list(splits))]
-    rows = pd.concat([tables.select(rows, split=s, engine=engine, edition=edition) for s in splits])
+    rows = _composites(kpis, splits, engine, edition)
     pairs = [pair for pair in tables.keys(rows) if pair[0] != tables.BAU]
     fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 3.3))
     width = 0.8 / max(len(pairs), 1)
@@ -221,6 +206,12 @@ def composite_by_split(
     return laid_out(fig)
 
 
+def _composites(kpis: pd.DataFrame, splits: Sequence[str], engine: str, edition: str | None) -> pd.DataFrame:
+    """The composite's rows of these splits, in the order of the table."""
+    rows = kpis[kpis["kpi"] == tables.COMPOSITE]
+    return pd.concat([tables.select(rows, split=s, engine=engine, edition=edition) for s in splits]).sort_index()
+
+
 def _caption_composite_by_split(
     kpis: pd.DataFrame,
     *,
@@ -228,11 +219,11 @@ def _caption_composite_by_split(
     edition: str | None = None,
     splits: Sequence[str] = ("train", "validation", "test"),
 ) -> str:
-    rows = tables.select(kpis[kpis["kpi"] == tables.COMPOSITE], engine=engine, edition=edition, split=splits[0])
-    where = (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)
-    means = kpis[where & kpis["edition"].isin(rows["edition"])].groupby([*tables.KEY, "split"])["value"].mean()
+    rows = _composites(kpis, splits, engine, edition)
+    means = rows.groupby([*tables.KEY, "split"])["value"].mean()
     passes = tables.gate(tables.select(kpis, engine=engine, edition=edition, split=splits[-1]))["passes"]
-    last = means.xs(splits[-1], level="split").loc[tables.keys(rows)].drop(index=tables.BAU, level=0)
+    first_of = rows[rows["split"] == splits[0]]  # a bound has no rows of the train weeks
+    last = means.xs(splits[-1], level="split").loc[tables.keys(first_of)].drop(index=tables.BAU, level=0)
     parts = []
     for pair in comparison.named(last, list(passes.index[~passes])):
         own = means.loc[pair]
@@ -255,9 +246,7 @@ def _data_composite_by_split(
     edition: str | None = None,
     splits: Sequence[str] = ("train", "validation", "test"),
 ) -> pd.DataFrame:
-    rows = kpis[(kpis["kpi"] == tables.COMPOSITE) & kpis["split"].isin(list(splits)) & (kpis["engine"] == engine)]
-    rows = rows if edition is None else rows[rows["edition"] == edition]
-    return rows[[*tables.KEY, "seed", "split", "value"]]
+    return _composites(kpis, splits, engine, edition)[[*tables.KEY, "seed", "split", "value"]]
 
 
 def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> Figure:
@@ -326,10 +315,10 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
 
     Args:
         log: the learner's ``log.csv`` of each seed: columns seed, update, seconds, actor_loss, composite
-            (NaN where one was not taken); optionally controller and variant.
+            (NaN where one was not taken), controller and variant.
         references: controller -> its composite on the validation weeks (BAU is 1), as horizontal lines.
     """
-    frame = _named(log).assign(minutes=log["seconds"] / 60)
+    frame = log.assign(minutes=log["seconds"] / 60)
     pairs = tables.keys(frame)
     shown = [("composite", "axis.validation")]
     if frame["controller"].nunique() == 1:
@@ -369,13 +358,9 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
     return laid_out(fig)
 
 
-def _named(log: pd.DataFrame) -> pd.DataFrame:
-    return log if "controller" in log else log.assign(controller=CONTROLLER, variant="default")
-
-
 def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> str:
     known = {tables.BAU: 1.0, **(references or {})}
-    frame = _named(log).dropna(subset=["composite"]).sort_values("update")
+    frame = log.dropna(subset=["composite"]).sort_values("update")
     last = frame.groupby([*tables.KEY, "seed"])["composite"].last()
     ends = [
         f"{labels.controller(*pair)} {labels.interval(last[pair].mean(), tables.half_width(last[pair]), 3)}"
@@ -478,8 +463,7 @@ def _data_paired_differences(
 
 
 def _data_learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> pd.DataFrame:
-    known = ["controller", "variant", "seed", "update", "seconds", "actor_loss", "composite"]
-    return log[[name for name in known if name in log]]
+    return log[[*tables.KEY, "seed", "update", "seconds", "actor_loss", "composite"]]
 
 
 # ------------------------------------------------------------------------------------ all of them

@@ -7,8 +7,10 @@ forecasts of the next day, all and one kind at a time), decentralised execution 
 networks' size, the budget; the last one lifts all. None of them is a controller that could be used, and none is
 reported as a result.
 
-``results/<profile>/gap.csv``: variant, seed, split, composite (over business as usual, whole weeks of the split, begun
-anew, in the fast model), departures_met, training_seconds. A run that is there is not made again.
+``results/<profile>/gap.csv``: variant, seed, split, composite (over business as usual, on the blocks of the split that
+`PrivilegedWorld.judge` takes, each begun anew, in the fast model), departures_met, training_seconds (CPU time of the
+process that ended the training, in s: neither of processes it started nor of one whose checkpoint it went on from). A
+run that is there is not made again.
 """
 
 from __future__ import annotations
@@ -172,7 +174,11 @@ class PrivilegedWorld(CommunityWorld):
                 state = after
 
     def judge(self, policy: Policy, split: str) -> dict[str, float]:
-        """`validate`, on the weeks of ``split``: those that have a day before them."""
+        """`validate`, on the blocks of ``split`` that have a day before them, all cut to the length of the shortest.
+
+        Validation: its twelve weeks. Test: its twelve weeks, each without its last hour, since the data's last row has
+        no action. Train: the first 336 h of eleven blocks of up to 408 h; the twelfth starts at row 0.
+        """
         weeks = self._blocks(split)
         weeks = weeks[weeks[:, 0] >= self.LEAD_IN]
         self.validation_starts = weeks[:, 0] - self.LEAD_IN

@@ -68,7 +68,7 @@ def use_style() -> None:
 # ------------------------------------------------------------------------------------ saving, showing
 
 
-def save(fig: Figure, name: str, profile: str, text: str | None = None) -> Path:
+def save(fig: Figure, name: str, profile: str, text: str) -> Path:
     """Write a figure in the folder of the language in use; the same figure gives the same bytes.
 
     Each file is written beside its place and then moved over it, so a broken run never leaves half a figure.
@@ -77,10 +77,10 @@ def save(fig: Figure, name: str, profile: str, text: str | None = None) -> Path:
         fig: the figure; closed afterwards.
         name: file name without suffix.
         profile: whose folder.
-        text: its caption, in the language in use; None to write the picture alone.
+        text: its caption, in the language in use.
 
     Returns:
-        The path of the PDF; beside it lie the PNG (200 dpi) and, with a caption, ``.txt`` and ``.tex``.
+        The path of the PDF; beside it lie the PNG (200 dpi), ``.txt`` and ``.tex``.
 
     Raises:
         OSError: the folder cannot be written.
@@ -91,9 +91,8 @@ def save(fig: Figure, name: str, profile: str, text: str | None = None) -> Path:
         with replacing(folder / f"{name}.{suffix}") as part:
             fig.savefig(part, format=suffix, dpi=200, metadata=metadata)
     plt.close(fig)
-    if text is not None:
-        write_text_atomic(folder / f"{name}.txt", text + "\n")
-        write_text_atomic(folder / f"{name}.tex", _include(name, text))
+    write_text_atomic(folder / f"{name}.txt", text + "\n")
+    write_text_atomic(folder / f"{name}.tex", _include(name, text))
     return folder / f"{name}.pdf"
 
 

@@ -113,7 +113,7 @@ def _headline(rows: pd.DataFrame, profile: str, seeds: int) -> str:
 
 def _car_energy(profile: str, pair: comparison.Pair) -> str | None:
     """What cars took less what they gave back, MWh in the year of seed 0; None without its flows."""
-    if not (paths.run(profile, WHERE["edition"], *pair, 0) / "flows.csv.gz").is_file():
+    if not evaluation.has_flows(profile, WHERE["edition"], *pair):
         return None
     flows = evaluation.read_flows(profile, WHERE["edition"], *pair)
     return labels.number(tables.car_energy(flows) / 1000, 1)
@@ -189,7 +189,7 @@ def speed(profile: str) -> str:
     if service and "year_kpi_difference" in service["figures"]:
         difference = labels.scientific(service["figures"]["year_kpi_difference"])
         about.append(labels.t("speed.year", difference=difference))
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in paths.results(profile).glob("runs/**/run.json")]
+    records = [run.record() for run in evaluation.runs(profile)]
     if records:
         hours = sum(spent["cpu_s"] for record in records for spent in record["stages"].values()) / 3600
         about.append(labels.t("speed.hours", runs=len(records), hours=labels.number(hours, 1)))

@@ -9,7 +9,6 @@ which has no t interval. A deterministic controller has one value, not a sample 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,7 +16,9 @@ import pandas as pd
 from scipy import stats
 
 TRIMMED = 0.25  # share cut off at each end: the interquartile mean (Agarwal et al. 2021)
+LEVEL = 0.95  # of every interval
 RESAMPLES = 9999
+SEED = 0  # of the bootstrap, so that the same values give the same interval
 Sample: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 
 
@@ -36,7 +37,6 @@ class Comparison(NamedTuple):
     difference: float  # mean
     half: float  # half width of its t interval, NaN for fewer than two pairs
     p: float  # paired t test, two-sided
-    p_wilcoxon: float  # signed-rank test, two-sided; with n pairs it cannot fall below 2 ** (1 - n)
 
 
 def _clean(values: Sample) -> np.ndarray:
@@ -44,33 +44,31 @@ def _clean(values: Sample) -> np.ndarray:
     return sample[~np.isnan(sample)]
 
 
-def half_width(values: Sample, level: float = 0.95) -> float:
+def half_width(values: Sample) -> float:
     """Half width of the Student-t interval of the mean; NaN for fewer than two values. NaNs are left out."""
     sample = _clean(values)
     if len(sample) < 2:
         return float("nan")
-    return float(stats.t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    return float(stats.t.ppf(0.5 + LEVEL / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
 
 
-def mean(values: Sample, level: float = 0.95) -> Estimate:
+def mean(values: Sample) -> Estimate:
     """The mean with its Student-t interval."""
-    sample, half = _clean(values), half_width(values, level)
+    sample, half = _clean(values), half_width(values)
     middle = float(sample.mean()) if len(sample) else float("nan")
     return Estimate(middle, middle - half, middle + half)
 
 
-def iqm(values: Sample, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def iqm(values: Sample, resamples: int = RESAMPLES) -> Estimate:
     """The interquartile mean with its percentile-bootstrap interval.
 
     Args:
         values: one a seed; NaNs are left out.
-        level: of the interval.
         resamples: bootstrap samples.
-        seed: of the bootstrap, so that the same values give the same interval.
 
     Returns:
         The mean of the middle half (of five values: of the middle three), and an interval that covers less
-        than ``level`` for few values (see the module).
+        than `LEVEL` for few values (see the module).
 
     Source:
         ``scipy.stats.trim_mean``, ``scipy.stats.bootstrap``.
@@ -84,30 +82,29 @@ def iqm(values: Sample, level: float = 0.95, resamples: int = RESAMPLES, seed: i
     found = stats.bootstrap(
         (sample,),
         lambda drawn, axis: stats.trim_mean(drawn, TRIMMED, axis=axis),
-        confidence_level=level,
+        confidence_level=LEVEL,
         n_resamples=resamples,
         method="percentile",
         vectorized=True,
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(SEED),
     )
     return Estimate(middle, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
-def paired(first: pd.Series, second: pd.Series, level: float = 0.95) -> Comparison:
+def paired(first: pd.Series, second: pd.Series) -> Comparison:
     """Compare two samples pair by pair: what both share, such as the luck of a seed or of a week, cancels.
 
     Args:
         first, second: values by seed, or by week; what only one of them has is left out.
-        level: of the interval.
 
     Returns:
-        The comparison; its tests are NaN for fewer than two pairs, or when no pair differs.
+        The comparison; its p is NaN for fewer than two pairs, or when no pair differs.
 
     Raises:
         ValueError: the index of one of them holds an entry twice.
 
     Source:
-        ``scipy.stats.ttest_1samp`` of the differences (which is ``ttest_rel``), ``scipy.stats.wilcoxon``.
+        ``scipy.stats.ttest_1samp`` of the differences (which is ``ttest_rel``).
     """
     for sample in (first, second):
         if not sample.index.is_unique:
@@ -115,13 +112,12 @@ def paired(first: pd.Series, second: pd.Series, level: float = 0.95) -> Comparis
     difference = (first - second).dropna().to_numpy(dtype=float)
     pairs = len(difference)
     middle = float(difference.mean()) if pairs else float("nan")
-    if pairs < 2 or not difference.any():
-        return Comparison(pairs, middle, half_width(difference, level), float("nan"), float("nan"))
-    p, p_wilcoxon = (float(test(difference).pvalue) for test in (partial(stats.ttest_1samp, popmean=0), stats.wilcoxon))
-    return Comparison(pairs, middle, half_width(difference, level), p, p_wilcoxon)
+    tested = pairs > 1 and difference.any()
+    p = float(stats.ttest_1samp(difference, popmean=0).pvalue) if tested else float("nan")
+    return Comparison(pairs, middle, half_width(difference), p)
 
 
-def paired_by_week(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> Comparison:
+def paired_by_week(first: pd.DataFrame, second: pd.DataFrame) -> Comparison:
     """Compare two controllers week by week, each week's value the mean over the seeds.
 
     Seeds ask whether another training would tell the same; weeks ask whether another week would. The weeks of one
@@ -134,7 +130,7 @@ def paired_by_week(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.9
         The comparison over the weeks that both have.
     """
     ours, theirs = (frame.groupby("week")["value"].mean() for frame in (first, second))
-    return paired(ours, theirs, level)
+    return paired(ours, theirs)
 
 
 def improvement(first: Sample, second: Sample) -> float:

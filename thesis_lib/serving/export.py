@@ -41,6 +41,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from thesis_lib.analysis.learner import CONTROLLER
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community.dataset import Dataset, DatasetError
 from thesis_lib.community.model import FLOATS, INDICES, Community, Flows, Rows, State
@@ -61,7 +62,6 @@ from thesis_lib.provenance import (
 )
 from thesis_lib.serving.policy import FORMAT, seal
 
-CONTROLLER = "cooperative_maddpg"  # its name in tables
 TOLERANCE = 1e-5  # largest difference of an action between the graph and torch
 WEEK = 168  # hours
 DRAWS = 65_536  # room in step.onnx for the drift draws of an edition, some 20,000

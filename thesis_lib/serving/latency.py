@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from thesis_lib.analysis import labels
-from thesis_lib.analysis.figures import TEXT_WIDTH
+from thesis_lib.analysis.page import TEXT_WIDTH
 from thesis_lib.community.model import Community
 from thesis_lib.maddpg.training import load_policy
 from thesis_lib.serving import export, load
