@@ -230,11 +230,11 @@ def test_a_missed_departure_is_seen_and_counted_to_the_hundredth() -> None:
 
 def test_the_heat_map_marks_who_fails_and_what_rises(frames) -> None:
     homes, failing = frames["home_heatmap"][0], [("random", "default")]
-    fig = hourly.home_heatmap(homes, "cost", failing)
+    fig = hourly.home_heatmap(homes, failing)
     names = [tick.get_text() for tick in fig.axes[0].get_yticklabels()]
     assert [name for name in names if "†" in name] == ["Random †"]
     assert sum(patch.get_hatch() is not None for patch in fig.axes[0].patches) == 17  # all homes of one controller
-    assert "Below the service gate: Random." in figures.caption("home_heatmap", homes, "cost", failing)
+    assert "Below the service gate: Random." in figures.caption("home_heatmap", homes, failing)
 
 
 def test_a_caption_says_which_weeks_engine_and_edition(frames) -> None:

@@ -26,7 +26,8 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, figures, labels, learner, tables
+from thesis_lib.analysis import evaluation, figures, labels, learner, page, tables
+from thesis_lib.analysis.hourly import hardest
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.kpis import WEIGHTS, Service
 from thesis_lib.community.model import Community
@@ -36,7 +37,7 @@ from thesis_lib.provenance import ensure_writable
 
 config = load_config(profile)
 labels.use(language or config.language)
-figures.use_style()
+page.use_style()
 keep = profile if seed == 0 else None  # figures and tables of other seeds are shown here, not kept
 torch.set_num_threads(config.threads)
 data = dataset.find(edition)
@@ -287,7 +288,7 @@ if seed == 0:
     hourly = evaluation.read_hourly(profile, data.edition, engine)
     end_row = int(hourly["row"].max()) + 1
     weeks = splits.blocks("test", end_row)
-    start, stop = figures.hardest(hourly, weeks or [(0, end_row)])
+    start, stop = hardest(hourly, weeks or [(0, end_row)])
     usual = hourly[(hourly["controller"] == evaluation.REFERENCE) & hourly["row"].between(start, stop - 1)]
     day = int(usual.loc[usual["net"].idxmax(), "row"]) // 24
     flows = evaluation.read_flows(profile, data.edition, controller, variant)

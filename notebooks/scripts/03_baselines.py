@@ -289,7 +289,7 @@ display(Markdown(f"Median margin in points of charge: {'; '.join(lines)}."))
 rows = [row for start, stop in blocks for row in range(start, stop)]
 costs = pd.concat([tables.home_costs(run, community.home_names, *pair, rows) for pair, run in runs.items()])
 failing = [pair for pair in runs if not serves.get(pair, True)]
-figures.publish("home_heatmap", costs, "cost", failing, profile=profile, of=where)
+figures.publish("home_heatmap", costs, failing, profile=profile, of=where)
 
 # %%
 with labels.using("en"):

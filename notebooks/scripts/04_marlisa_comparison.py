@@ -193,7 +193,7 @@ for pair in shown:
 homes = pd.concat(costs, ignore_index=True) if costs else pd.DataFrame(columns=tables.KEY)
 if len(tables.keys(homes)) > 1:
     failing = [pair for pair in shown if not passes[pair]]
-    figures.publish("home_heatmap", homes, "cost", failing, profile=profile, save_as="comparison_homes", of=where)
+    figures.publish("home_heatmap", homes, failing, profile=profile, save_as="comparison_homes", of=where)
     change = home_changes(homes)
     tables.publish(
         change.T.rename_axis("home")

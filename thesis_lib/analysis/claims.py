@@ -368,7 +368,7 @@ def _weights(e: Evidence) -> Finding:
     terms = ablations.ratios(rows.kpis, [family.reference, *known], **rows.where)
     means = terms.groupby("variant")[tables.TERMS].mean()
     serving = table.loc[[name for name in known if table.loc[name, "gate"]]]
-    better = [*serving[(serving["p_holm"] < ablations.SIGNIFICANT) & (serving["difference"] < 0)].index]
+    better = [*serving[(serving["p_holm"] < comparison.SIGNIFICANT) & (serving["difference"] < 0)].index]
     none_better = len(serving) > 0 and (serving["difference"] - serving["difference_half"] >= 0).all()
     parts = [
         f"{labels.kpi(term).lower()} {labels.number(means[term].min(), 3)}–{labels.number(means[term].max(), 3)}"

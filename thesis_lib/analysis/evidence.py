@@ -50,9 +50,7 @@ class Rows:
         Raises:
             EvaluationError: a run's table has other columns.
         """
-        folder = paths.results(profile) / "runs" / edition
-        files = sorted(file.with_name("kpis.csv") for file in folder.glob("*/*/seed_*/run.json"))
-        found = [evaluation.read_rows(file) for file in files]
+        found = [evaluation.read_rows(run.folder / "kpis.csv") for run in evaluation.runs(profile, edition)]
         kpis = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=evaluation.COLUMNS)
         kpis["seed"] = kpis["seed"].astype(int)
         engine = next((name for name in engines if (kpis["engine"] == name).any()), engines[0])
@@ -104,10 +102,7 @@ class Rows:
 
     def _source(self, pair: Pair) -> str:
         folder = paths.run(self.profile, self.edition, *pair, 0).parent
-        records = {
-            int(file.parent.name.removeprefix("seed_")): json.loads(file.read_text(encoding="utf-8"))
-            for file in folder.glob("seed_*/run.json")
-        }
+        records = {run.seed: run.record() for run in evaluation.runs(self.profile, self.edition, *pair)}
         if not records:
             return ""
         commits = sorted({_commit(record["git"]) for record in records.values()})
@@ -121,15 +116,12 @@ class Rows:
 
     def training_logs(self, pair: Pair) -> pd.DataFrame:
         """The validations of every seed of a learner; empty without."""
-        files = sorted(paths.run(self.profile, self.edition, *pair, 0).parent.glob("seed_*/training.csv"))
-        found = [pd.read_csv(file) for file in files if (file.parent / "run.json").is_file()]
-        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        return evaluation.training_logs(self.profile, self.edition, [pair])
 
     def flows(self, pair: Pair) -> pd.DataFrame | None:
         """Controlled flows of seed 0; None if they are not there."""
-        if not (paths.run(self.profile, self.edition, *pair, 0) / "flows.csv.gz").is_file():
-            return None
-        return evaluation.read_flows(self.profile, self.edition, *pair)
+        place = self.profile, self.edition, *pair
+        return evaluation.read_flows(*place) if evaluation.has_flows(*place) else None
 
 
 def _commit(git: Mapping[str, Any]) -> str:

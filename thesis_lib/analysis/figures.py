@@ -18,10 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from thesis_lib.analysis import comparison, evaluation, hourly, labels, page, tables
-from thesis_lib.analysis.hourly import hardest
-from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks, use_style
-
-__all__ = ["FIGURES", "caption", "hardest", "publish", "use_style"]  # notebook 02 takes hardest and use_style from here
+from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks
 
 KPIS = (tables.COMPOSITE, *tables.TERMS)  # the panels of kpi_bars
 ENGINE_BAR = 1e-6  # largest relative difference between the engines that the tests allow

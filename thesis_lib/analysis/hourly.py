@@ -19,6 +19,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from thesis_lib.analysis import comparison, labels, tables
 from thesis_lib.analysis.page import TEXT_WIDTH, Look, laid_out, legend_below, look, number_ticks, two_lines
 
+TOP = 100  # highest hours that load_duration draws apart
+DECILES = 10  # of price and carbon intensity
+
 # -------------------------------------------------------------------------------- hour by hour
 
 
@@ -91,8 +94,8 @@ def _data_mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> pd.DataFrame:
     return hours.groupby([*tables.KEY, "seed", "hour"], sort=False)["net"].mean().round(4).reset_index()
 
 
-def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
-    """District net consumption in falling order: all hours, and the ``top`` highest ones beside it.
+def load_duration(hourly: pd.DataFrame) -> Figure:
+    """District net consumption in falling order: all hours, and the `TOP` highest ones beside it.
 
     Args:
         hourly: columns controller, variant, seed, row, net (kWh in the hour); the lowest seed is drawn.
@@ -105,7 +108,7 @@ def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
         share = np.linspace(0, 100, len(falling))
         marks = _marks(style, place, max(1, len(falling) // 6))
         whole.plot(share, falling, color=style.color, ls=style.line, **marks, label=labels.controller(*pair))
-        count = min(top, len(falling))
+        count = min(TOP, len(falling))
         marks = _marks(style, place, max(1, count // 6))
         peak.plot(np.arange(1, count + 1), falling[:count], color=style.color, ls=style.line, **marks)
     whole.axhline(0, color="0.3", lw=0.7)
@@ -120,19 +123,19 @@ def load_duration(hourly: pd.DataFrame, top: int = 100) -> Figure:
     return laid_out(fig)
 
 
-def _caption_load_duration(hourly: pd.DataFrame, top: int = 100) -> str:
+def _caption_load_duration(hourly: pd.DataFrame) -> str:
     peaks = {pair: float(_first_seed(hourly, pair)["net"].max()) for pair in tables.keys(hourly)}
     hours = hourly["row"].nunique()
     return labels.t(
         "caption.load_duration",
         hours=labels.number(hours, 0),
-        top=labels.number(min(top, hours), 0),
+        top=labels.number(min(TOP, hours), 0),
         seed=hourly["seed"].min(),
         peaks=_peaks(peaks),
     )
 
 
-def _data_load_duration(hourly: pd.DataFrame, top: int = 100) -> pd.DataFrame:
+def _data_load_duration(hourly: pd.DataFrame) -> pd.DataFrame:
     falling = {
         "/".join(pair): np.sort(_first_seed(hourly, pair)["net"].to_numpy())[::-1].round(2)
         for pair in tables.keys(hourly)
@@ -303,20 +306,19 @@ def _data_policy_day(flows: pd.DataFrame, day: int) -> pd.DataFrame:
     return flows.loc[day * 24 : day * 24 + 23, own].round(4).reset_index()
 
 
-def price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) -> Figure:
+def price_response(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
     """Mean district net in each decile of price and of carbon intensity: who buys when it is cheap, clean.
 
     Args:
         hourly: columns controller, variant, seed, row, net (kWh in the hour).
         context: indexed by row; price (EUR/kWh), carbon (kg/kWh).
-        bins: how many quantiles.
     """
     pairs = tables.keys(hourly)
     fig, axes = plt.subplots(1, 2, sharey=True, figsize=(TEXT_WIDTH, 3.2))
     for ax, column, unit in ((axes[0], "price", "EUR/kWh"), (axes[1], "carbon", "kg/kWh")):
         for pair in pairs:
             style = look(*pair, among=pairs)
-            middle, net = _response(hourly, context, pair, column, bins)
+            middle, net = _response(hourly, context, pair, column)
             ax.plot(
                 middle,
                 net,
@@ -336,10 +338,10 @@ def price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) 
     return laid_out(fig)
 
 
-def _caption_price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) -> str:
+def _caption_price_response(hourly: pd.DataFrame, context: pd.DataFrame) -> str:
     texts = []
     for pair in tables.keys(hourly):
-        _, net = _response(hourly, context, pair, "price", bins)
+        _, net = _response(hourly, context, pair, "price")
         ends = {"low": labels.number(net[0], 1), "high": labels.number(net[-1], 1)}
         texts.append(labels.t("caption.response", controller=labels.controller(*pair), **ends))
     return labels.t(
@@ -347,24 +349,24 @@ def _caption_price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: i
     )
 
 
-def _data_price_response(hourly: pd.DataFrame, context: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
+def _data_price_response(hourly: pd.DataFrame, context: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for pair in tables.keys(hourly):
         for column in ("price", "carbon"):
-            middle, net = _response(hourly, context, pair, column, bins)
+            middle, net = _response(hourly, context, pair, column)
             line = pd.DataFrame({"part": range(1, len(net) + 1), "middle": middle, "net": net})
             lines.append(line.assign(**dict(zip(tables.KEY, pair, strict=True)), column=column))
     return pd.concat(lines, ignore_index=True)[[*tables.KEY, "column", "part", "middle", "net"]]
 
 
 def _response(
-    hourly: pd.DataFrame, context: pd.DataFrame, pair: tuple[str, str], column: str, bins: int
+    hourly: pd.DataFrame, context: pd.DataFrame, pair: tuple[str, str], column: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the column and of the net in each quantile of the column, over all seeds."""
     own = hourly[(hourly["controller"] == pair[0]) & (hourly["variant"] == pair[1])]
     series = context[column].reindex(own["row"]).to_numpy()
     order = pd.Series(series).rank(method="first").to_numpy()
-    part = np.minimum((order - 1) * bins // len(order), bins - 1).astype(int)
+    part = np.minimum((order - 1) * DECILES // len(order), DECILES - 1).astype(int)
     means = pd.DataFrame({"x": series, "net": own["net"].to_numpy(), "part": part}).groupby("part").mean()
     return means["x"].to_numpy(), means["net"].to_numpy()
 
@@ -508,15 +510,14 @@ def _share_missed(pair: tuple[str, str], missed: int, departures: int) -> str:
 Failing: TypeAlias = Collection[tuple[str, str]]
 
 
-def home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) -> Figure:
-    """Each home's change of a KPI against BAU, in per cent, one row a controller, one column a home.
+def home_heatmap(homes: pd.DataFrame, failing: Failing = ()) -> Figure:
+    """Each home's change of cost against BAU, in per cent, one row a controller, one column a home.
 
     Both ends of the colours are dark on grey paper, so cells above BAU are hatched too.
 
     Args:
-        homes: columns controller, variant, seed, home (name), value (in the KPI's unit, over the same rows for
-            all); a controller's seeds are averaged. Business as usual must be among them.
-        kpi: which.
+        homes: columns controller, variant, seed, home (name), value (EUR, over the same rows for all); a controller's
+            seeds are averaged. Business as usual must be among them.
         failing: controllers below the service gate: a dagger each.
     """
     change = home_changes(homes)
@@ -536,7 +537,7 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) 
         linecolor="white",
         ax=ax,
         cbar_kws={
-            "label": f"{labels.kpi(kpi)}: {labels.t('axis.change')} (%)",
+            "label": f"{labels.kpi('cost')}: {labels.t('axis.change')} (%)",
             "format": labels.Numbers(),
             "location": "bottom",
             "shrink": 0.5,
@@ -561,7 +562,7 @@ def home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) 
     return laid_out(fig)
 
 
-def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) -> str:
+def _caption_home_heatmap(homes: pd.DataFrame, failing: Failing = ()) -> str:
     change = home_changes(homes)
     district = homes.groupby(tables.KEY)["value"].sum().loc[list(change.index)]
     texts = []
@@ -580,7 +581,7 @@ def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Faili
         )
     return labels.t(
         "caption.home_heatmap",
-        kpi=labels.kpi(kpi),
+        kpi=labels.kpi("cost"),
         seed=homes["seed"].min(),
         spread=labels.listing(texts),
         failing=labels.t("caption.dagger", variants=labels.listing([labels.controller(*pair) for pair in failing]))
@@ -589,7 +590,7 @@ def _caption_home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Faili
     )
 
 
-def _data_home_heatmap(homes: pd.DataFrame, kpi: str = "cost", failing: Failing = ()) -> pd.DataFrame:
+def _data_home_heatmap(homes: pd.DataFrame, failing: Failing = ()) -> pd.DataFrame:
     return home_changes(homes).round(3).reset_index()
 
 

@@ -7,7 +7,6 @@ engine). A table never mixes editions, splits or engines: ``select`` refuses to.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -54,7 +53,7 @@ VARIANTS = ["default", "announce", "broadcast", "none", "bound", "replay"]
 FORESIGHT = ("mpc_perfect", "optimum")  # they know the future: bounds, no competitors
 COMPOSITE = "composite_vs_bau"
 TERMS = list(WEIGHTS)  # the five of the composite
-SERVICE = ["ev_departures_met", "appliance_cycles_served"]
+SERVICE = evaluation.SERVICE
 
 
 def select(
@@ -188,8 +187,8 @@ def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame
     forms = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["variant", "form", "p50_us"])
     served = forms[forms["form"] == "onnx"].set_index("variant")["p50_us"]
     lines = []
-    for file in sorted((paths.results(profile) / "runs" / edition).glob("*/*/seed_*/run.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
+    for run in evaluation.runs(profile, edition):
+        record = run.record()
         stages = record["stages"]
         line: dict[str, Any] = {"controller": record["controller"], "variant": record["variant"]}
         for column, stage in (("training_minutes", "training"), ("year_minutes", f"evaluation_{engine}")):
