@@ -106,8 +106,8 @@ ablations.publish("latency", kpis, profile, seeds, weeks, **where)
 #
 # The dial is $K$, the hours through which the reward's own gradient flows. $K = 0$ is MADDPG as published, where actors
 # climb the critic and know nothing else; shorter rollouts get as many more updates as take about the same time. The
-# last variant leaves the critic away instead, so that nothing values what comes after hour $K$. Everything else stays as
-# it was chosen for $K = 48$, rates and optimiser too: what MADDPG reaches with settings of its own is in notebook 03.
+# last variant leaves the critic away instead, so that nothing values what comes after hour $K$. Everything else stays
+# as it was chosen for $K = 48$, rates and optimiser too: what MADDPG reaches with its own settings is in notebook 03.
 
 # %%
 ablations.publish("horizon", kpis, profile, seeds, weeks, **where)
