@@ -107,13 +107,12 @@ split = "test" if (kpis["split"] == "test").any() else "year"
 engine = config.engines[0]
 where = {"split": split, "engine": engine, "edition": data.edition}
 main = tables.main(kpis, **where)
-tables.publish(main, "main", profile, lambda: tables.caption("main", **where), "tab:main")
+tables.publish(main, "main", profile, lambda: tables.caption("main", **where))
 tables.publish(
     tables.controllers(kpis, **where, over_bau=True),
     "relative",
     profile,
     lambda: tables.caption("relative", **where),
-    "tab:relative",
 )
 
 # %% [markdown]
@@ -314,7 +313,6 @@ if {"model", "citylearn"} <= set(kpis["engine"]):
         "engines",
         profile,
         lambda: tables.caption("distance", split=split, edition=data.edition),
-        "tab:engines",
     )
     figures.publish("engine_distance", kpis, profile=profile, split=split, edition=data.edition)
     plans = distance["controller"].str.startswith("mpc_")

@@ -106,7 +106,8 @@ else:
 # %%
 reached = pd.concat([comparison.level(kpis, pair, **where) for pair in tables.keys(rows)], ignore_index=True)
 reached = reached.drop(columns="pairs").sort_values("gate", ascending=False, kind="stable", ignore_index=True)
-tables.publish(reached, "comparison_levels", None)  # the saved table below holds the same values
+# Not kept: the table of the differences below holds the same values.
+tables.publish(reached, "comparison_levels", None, lambda: tables.caption("levels", **where))
 
 # %%
 figures.publish("kpi_bars", kpis, profile=profile, save_as="comparison_kpis", **where)

@@ -19,6 +19,8 @@ hours = 0  # of the evaluation, from row 0; 0: the whole year
 train_missing = False  # train here what is missing, one after another; `make ablations` trains it side by side
 
 # %%
+from functools import partial
+
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
@@ -181,7 +183,8 @@ family = ablations.FAMILIES["service"]
 served = ablations.learned(kpis, (family.reference, *family.variants), **where)
 if len(served):
     shown = (tables.COMPOSITE, *tables.TERMS, *tables.SERVICE, "battery_cycles")
-    tables.publish(tables.controllers(served, **where, names=shown), "ablation_service_kpis", profile)
+    table = tables.controllers(served, **where, names=shown)
+    tables.publish(table, "ablation_service_kpis", profile, lambda: tables.caption("service_kpis", **where))
     back = {}
     for variant in dict.fromkeys(served["variant"]):
         if evaluation.has_flows(profile, data.edition, learner.CONTROLLER, variant):
@@ -226,7 +229,8 @@ for variant in ablations.FAMILIES["unseen"].variants:
     )
     trained = community.home_names[: config.train_for(variant)["trained_homes"]]
     groups = ablations.cost_by_group(costs, usual, trained)
-    tables.publish(groups, f"ablation_{variant}", profile)
+    words = partial(tables.caption, "groups", **where, homes=len(trained))
+    tables.publish(groups, f"ablation_{variant}", profile, words)
     share = groups.set_index("group")["cost_vs_bau"]
     texts.append(
         f"With {len(trained)} homes to train on, those pay {share['trained']:.3f} of business as usual's bill and the "
@@ -244,7 +248,7 @@ display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some
 # %%
 size = ablations.sizes(profile, kpis, **where)
 if len(size):
-    tables.publish(size, "ablation_scale", profile)
+    tables.publish(size, "ablation_scale", profile, lambda: ablations.scale_caption(size, **where))
     page.publish(
         lambda: ablations.scale(size),
         lambda: ablations.scale_caption(size, **where),

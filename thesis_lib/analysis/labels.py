@@ -1,10 +1,10 @@
 """Every word that a figure, a table or a caption prints, in Spanish and in English, behind one switch.
 
-``labels.use("es")`` once, then ``labels.t("axis.hour")``: no other file contains a word for the reader.
-Keys are grouped by a prefix: ``kpi.``, ``controller.``, ``variant.``, ``gap.``, ``split.``, ``engine.``, ``axis.``,
-``legend.``, ``table.``, ``family.`` and ``caption.``; those of the claims stand in ``words``. Numbers follow the
-language too (``number``): Spanish writes a decimal comma and a thin space between thousands, English a point and a
-comma.
+``labels.use("es")`` once, then ``labels.t("axis.hour")``. Keys are grouped by a prefix: ``kpi.``, ``controller.``,
+``variant.``, ``gap.``, ``split.``, ``engine.``, ``axis.``, ``legend.``, ``table.``, ``family.`` and ``caption.``; those of
+the claims, the README and the settings' meanings stand in ``words``, those of the data's figures in ``exploration``, those
+of notebook 05 in ``serving/latency.py``. Numbers follow the language too (``number``): Spanish writes a decimal comma and
+a thin space between thousands, English a point and a comma.
 """
 
 from __future__ import annotations
@@ -538,6 +538,24 @@ TEXT: dict[str, tuple[str, str]] = {
             "Size: time per update (validations included), peak memory of the process and composite over each "
             "community's own BAU ({split}, {engine}, {edition} edition), by homes. {points}."
         ),
+    ),
+    "caption.levels": (
+        "Compuesto de cada aprendiz: media con su intervalo t del 95 % y media intercuartílica con el suyo por "
+        "remuestreo, sobre semillas; {split}, {engine}, edición {edition}.",
+        "Each learner's composite: mean with its 95% t interval, and interquartile mean with its bootstrap interval, "
+        "over seeds; {split}, {engine}, {edition} edition.",
+    ),
+    "caption.service_kpis": (
+        "Lo que cuesta el servicio y lo que aporta descargar los coches: indicadores de cada variante, media e "
+        "intervalo t del 95 % sobre semillas; {split}, {engine}, edición {edition}.",
+        "What service costs, and what discharging the cars brings: KPIs of each variant, mean and 95% t interval over "
+        "seeds; {split}, {engine}, {edition} edition.",
+    ),
+    "caption.groups": (
+        "Coste de las viviendas con las que se entrenó (las {homes} primeras) y de las demás, semilla 0; {split}, "
+        "{engine}, edición {edition}.",
+        "Cost of the homes that were trained on (the first {homes}) and of the others, seed 0; {split}, {engine}, "
+        "{edition} edition.",
     ),
     "caption.scale_point": (
         "{homes} viviendas: {seconds}{space}s, {memory}{space}GiB",

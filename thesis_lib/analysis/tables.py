@@ -355,23 +355,21 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-Words: TypeAlias = str | Callable[[], str]  # a text, or what gives it in the language in use
+Words: TypeAlias = Callable[[], str]  # gives a text in the language in use
 
 
-def save(frame: pd.DataFrame, name: str, profile: str, caption: Words = "", label: str = "") -> Path:
+def save(frame: pd.DataFrame, name: str, profile: str, caption: Words) -> Path:
     """Write ``results/<profile>/tables/<name>.csv`` as it is and ``<language>/<name>.tex`` as ``printed`` shows it.
 
     The index is not written: put what must be read into a column. In the .tex a rule separates the rows
     that fail the service gate (column ``gate``), wide tables shrink to the text width, and long ones run over several
-    pages. Every file is written whole or not at all.
+    pages; it is called ``tab:<name>``. Every file is written whole or not at all.
 
     Args:
         frame: the table.
         name: file name without suffix.
         profile: whose folder.
-        caption: a function of no arguments gives it in every language; a text is of the language in use, and the
-            .tex is then written in that language alone.
-        label: for LaTeX; ``tab:<name>`` if not given.
+        caption: gives it in each language.
 
     Returns:
         The path of the CSV.
@@ -380,10 +378,9 @@ def save(frame: pd.DataFrame, name: str, profile: str, caption: Words = "", labe
         OSError: the folder cannot be written.
     """
     folder = paths.tables(profile)
-    for language in (labels.language(),) if isinstance(caption, str) and caption else labels.LANGUAGES:
+    for language in labels.LANGUAGES:
         with labels.using(language):
-            tex = _tex(frame, caption if isinstance(caption, str) else caption(), label or f"tab:{name}")
-            write_text_atomic(folder / language / f"{name}.tex", tex)
+            write_text_atomic(folder / language / f"{name}.tex", _tex(frame, caption(), f"tab:{name}"))
     return write_csv_atomic(folder / f"{name}.csv", frame)
 
 
@@ -403,7 +400,7 @@ def _tex(frame: pd.DataFrame, caption: str, label: str) -> str:
     long = len(frame) > PAGE_ROWS
     tex = shown.style.hide(axis="index").to_latex(
         hrules=True,
-        caption=labels.latex(caption) or None,
+        caption=labels.latex(caption),
         label=label,
         position=None if long else "htbp",
         position_float=None if long else "centering",
@@ -422,16 +419,14 @@ def _tex(frame: pd.DataFrame, caption: str, label: str) -> str:
     return tex
 
 
-def publish(frame: pd.DataFrame, name: str, profile: str | None, text: Words = "", label: str = "") -> None:
+def publish(frame: pd.DataFrame, name: str, profile: str | None, caption: Words) -> None:
     """Save a table (unless ``profile`` is None) and show it in a notebook, with its caption, as it is printed."""
     if profile is not None:
-        save(frame, name, profile, text, label)
+        save(frame, name, profile, caption)
     shown, flush = printed(frame), _words(frame)
     left = [{"selector": f".col{at}", "props": "text-align: left"} for at, c in enumerate(shown.columns) if c in flush]
     display(shown.style.hide(axis="index").set_table_styles(left))
-    words = text if isinstance(text, str) else text()
-    if words:
-        display(Markdown(f"*{words}*"))
+    display(Markdown(f"*{caption()}*"))
 
 
 def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = "official", **values: object) -> str:

@@ -1,4 +1,5 @@
-"""The words of notebook 07: the claims of an earlier guide, what was found about them, impact and indicators.
+"""The words of notebook 07 (the claims of an earlier guide, what was found, impact, indicators), of the README's parts,
+and what the settings mean in Spanish.
 
 Part of ``labels.TEXT``, apart because they are many; key: (Spanish, English).
 """
