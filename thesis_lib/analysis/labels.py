@@ -1,10 +1,10 @@
 """Every word that a figure, a table or a caption prints, in Spanish and in English, behind one switch.
 
 ``labels.use("es")`` once, then ``labels.t("axis.hour")``. Keys are grouped by a prefix: ``kpi.``, ``controller.``,
-``variant.``, ``gap.``, ``split.``, ``engine.``, ``axis.``, ``legend.``, ``table.``, ``family.`` and ``caption.``; those of
-the claims, the README and the settings' meanings stand in ``words``, those of the data's figures in ``exploration``, those
-of notebook 05 in ``serving/latency.py``. Numbers follow the language too (``number``): Spanish writes a decimal comma and
-a thin space between thousands, English a point and a comma.
+``variant.``, ``gap.``, ``split.``, ``engine.``, ``axis.``, ``legend.``, ``table.``, ``family.`` and ``caption.``;
+those of the claims, the README and the settings' meanings stand in ``words``, those of the data's figures in
+``exploration``, those of notebook 05 in ``serving/latency.py``. Numbers follow the language too (``number``): Spanish
+writes a decimal comma and a thin space between thousands, English a point and a comma.
 """
 
 from __future__ import annotations
