@@ -53,6 +53,7 @@ thesis: $(STAMP)  ## the thesis' own run: results/thesis, figures/thesis (hours;
 
 ablations: $(STAMP)  ## one question at a time, five seeds each: results/ablations, figures/ablations (hours; resumes)
 	$(SNAKEMAKE) ablations --config profile=ablations
+	$(BIN)/python -m thesis_lib.analysis.readme
 
 search: $(STAMP)  ## tune a compared learner (LEARNER=... MINUTES=...): results/tuning (hours; goes on where it stopped)
 	$(BIN)/python -m thesis_lib.analysis.search $(LEARNER) --minutes $(MINUTES)
@@ -73,7 +74,7 @@ lint: $(STAMP)  ## ruff and mypy
 sync: $(STAMP)  ## write notebooks/*.ipynb anew from notebooks/scripts/*.py, the source of truth
 	$(BIN)/python -m thesis_lib.notebooks sync
 
-readme: $(STAMP)  ## write the headline of README.md and README.es.md anew from results/thesis/kpis.csv
+readme: $(STAMP)  ## write the figures of README.md, README.es.md and docs/algorithm.md anew from results/
 	$(BIN)/python -m thesis_lib.analysis.readme
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab

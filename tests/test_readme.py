@@ -10,7 +10,7 @@ import pytest
 from test_comparison import OURS, lines
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, labels, readme
+from thesis_lib.analysis import ablations, evaluation, labels, readme
 from thesis_lib.provenance import write_csv_atomic, write_json_atomic
 
 
@@ -44,6 +44,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in readme.FILES.values():
         text = f"# Title\n\n{marked('results')}\n\n{marked('speed')}\n\nRest.\n"
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / readme.ALGORITHM).write_text(f"# Algorithm\n\n{marked('ablations')}\n", encoding="utf-8")
     shutil.copytree(paths.configs(), tmp_path / "configs")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     return tmp_path
@@ -97,6 +99,28 @@ def test_the_table_marks_bounds_and_who_fails() -> None:
     lines_ = [line for line in table.splitlines() if line.startswith("| ")]
     assert "‡" in next(line for line in lines_ if "Optimum" in line)
     assert "†" in lines_[-1] and "local" in lines_[-1]
+
+
+def test_the_algorithm_tells_what_each_variant_changes(root: Path) -> None:
+    assert readme.main([]) == 0 and "No figures yet" in (root / readme.ALGORITHM).read_text(encoding="utf-8")
+    levels = {"headline": (0.68, 0.67, 0.69), "none": (0.7, 0.7, 0.7), "guard_off": (0.5, 0.5, 0.5)}
+    table = [
+        ("official", ablations.CONTROLLER, variant, seed, "test", kpi, value, "1", "model")
+        for variant, values in levels.items()
+        for seed, level in enumerate(values)
+        for kpi, value in (
+            ("composite_vs_bau", level),
+            ("ev_departures_met", 0.5 if variant == "guard_off" else 1.0),
+            ("appliance_cycles_served", 1.0),
+        )
+    ]
+    kpis = pd.DataFrame(table, columns=evaluation.COLUMNS)
+    write_csv_atomic(paths.results("ablations") / "kpis.csv", kpis)
+    assert readme.main(["--check"]) == 1 and readme.main([]) == 0 and readme.main(["--check"]) == 0
+    text = (root / readme.ALGORITHM).read_text(encoding="utf-8")
+    none, off = (next(line for line in text.splitlines() if f"`{name}`" in line) for name in ("none", "guard_off"))
+    assert none.startswith("| `none` | `headline` | +0.020 ± 0.025 | ") and none.endswith(" | 3 |  |")
+    assert off.endswith(" | 3 | no |") and "attention" not in text
 
 
 def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:

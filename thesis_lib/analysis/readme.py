@@ -1,11 +1,12 @@
-"""The figures in README.md and README.es.md, written between markers from what runs have left.
+"""The figures in README.md, README.es.md and docs/algorithm.md, written between markers from what runs have left.
 
-    python -m thesis_lib.analysis.readme           write both
+    python -m thesis_lib.analysis.readme           write them
     python -m thesis_lib.analysis.readme --check   say whether they hold what the rows say
 
-Two parts: ``results``, from ``results/thesis/kpis.csv``, whose first paragraph says who is ahead, whoever that is; and
-``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. No number is typed, and a test fails when a part
-and its files differ.
+Two parts of the READMEs: ``results``, from ``results/thesis/kpis.csv``, whose first paragraph says who is ahead,
+whoever that is; and ``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. One of docs/algorithm.md:
+``ablations``, from ``results/ablations/kpis.csv``. No number is typed, and a test fails when a part and its files
+differ.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any
 import pandas as pd
 
 from thesis_lib import paths
-from thesis_lib.analysis import comparison, evaluation, labels, tables
+from thesis_lib.analysis import ablations, comparison, evaluation, labels, tables
 from thesis_lib.analysis.evaluation import EvaluationError
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.provenance import write_text_atomic
 
 FILES = {"en": "README.md", "es": "README.es.md"}
 WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
+ALGORITHM, ABLATED = "docs/algorithm.md", WHERE | {"engine": "model"}  # ablations are rolled in the fast model
 COLUMNS = (tables.COMPOSITE, *tables.TERMS)
 FIGURE = "kpi_bars"
 # Rows of results/speed/model.json that are shown, those of 1,024 copies.
@@ -201,6 +203,33 @@ def speed(profile: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n\n" + " ".join(about)
 
 
+def differences(kpis: pd.DataFrame | None) -> str:
+    """The part ``ablations``: what each variant changes, by the name that it has in configs/ablations.yaml.
+
+    Args:
+        kpis: the long table of the ablations; None if their run has not written it yet.
+
+    Returns:
+        Markdown, in English: a table of the variants that are there. Without rows, one sentence.
+    """
+    lines = []
+    for family in ablations.FAMILIES.values() if kpis is not None else ():
+        assert kpis is not None
+        if ablations.learned(kpis, [family.reference], **ABLATED).empty:
+            continue
+        table = ablations.compare(kpis, family, **ABLATED)
+        for row in table[table["variant"] != family.reference].to_dict("records"):
+            change = labels.difference(row["difference"], row["difference_half"])
+            names = [f"`{name}`" for name in (row["variant"], family.reference)]
+            serves = "" if row["gate"] else "no"
+            lines.append([*names, change, labels.p_value(row["p_holm"]), row["seeds"], serves])
+    if not lines:
+        return labels.t("readme.nothing", command="make ablations")
+    head = ["Variant", "Compared with", "Difference in composite", "Holm's p", "Seeds", "Serves"]
+    table_ = [head, ["---", "---", "---:", "---:", "---:", "---"], *lines]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table_)
+
+
 def _record(file: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
@@ -233,7 +262,7 @@ def read(profile: str) -> pd.DataFrame | None:
 
 
 def written(text: str, part: str, inner: str, name: str = "README.md") -> str:
-    """A README's text with a part put between its markers.
+    """A file's text with a part put between its markers.
 
     Raises:
         ReadmeError: not exactly one of each marker, in this order.
@@ -245,7 +274,7 @@ def written(text: str, part: str, inner: str, name: str = "README.md") -> str:
 
 
 def rendered(profile: str = "thesis") -> dict[Path, str]:
-    """Both READMEs as the rows want them: file -> text.
+    """The files as the rows want them: file -> text.
 
     Raises:
         ReadmeError, EvaluationError, ConfigError: as ``written``, ``read`` and ``load_config``.
@@ -258,17 +287,20 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
             file = paths.ROOT / name
             text = written(file.read_text(encoding="utf-8"), "results", block(kpis, profile, seeds), name)
             texts[file] = written(text, "speed", speed(profile), name)
+    file = paths.ROOT / ALGORITHM
+    with labels.using("en"):
+        texts[file] = written(file.read_text(encoding="utf-8"), "ablations", differences(read("ablations")), ALGORITHM)
     return texts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: write the figures of both READMEs from what runs have left, or check them.
+    """Command line: write the figures of the READMEs and docs/algorithm.md from what runs have left, or check them.
 
     Args:
         arguments: of the command line; None takes the process's.
 
     Returns:
-        0; 1 after a one-line error on stderr, or if a README does not hold what the rows say.
+        0; 1 after a one-line error on stderr, or if a file does not hold what the rows say.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.readme", description=main.__doc__)
     parser.add_argument("--profile", default="thesis", help="whose rows (default: thesis)")
