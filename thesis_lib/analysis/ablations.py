@@ -323,9 +323,9 @@ def front(terms: pd.DataFrame) -> Figure:
             )
         ax.set_xlabel(f"{labels.kpi('cost')} / BAU (–)")
         ax.set_ylabel(f"{labels.kpi(term)} / BAU (–)")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(plt.MaxNLocator(4))
-            axis.set_major_formatter(labels.Numbers())
+        ax.xaxis.set_major_locator(plt.MaxNLocator(2))  # more would touch in so narrow a panel
+        ax.yaxis.set_major_locator(plt.MaxNLocator(4))
+        page.number_ticks(ax)
     page.legend_below(fig, axes[0])
     return page.laid_out(fig)
 
