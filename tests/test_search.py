@@ -42,7 +42,7 @@ def result(*validations: float, minutes: float = 1.0) -> dict:
         "departures_met": 1.0,
         "updates": 200 * len(validations),
         "minutes": minutes,
-        "validations": " ".join(map(str, validations)),
+        "validations": " ".join(f"{step}:{value}" for step, value in enumerate(validations, 1)),
     }
 
 
@@ -76,7 +76,7 @@ def test_every_trial_is_written_down_and_the_search_goes_on_from_there(settings:
     assert list(again.table.columns) == list(search.COLUMNS)
     assert [trial.state for trial in again.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     assert [trial.params for trial in again.study.trials] == [trial.params for trial in trials.study.trials]
-    assert again.study.trials[0].intermediate_values == {0: 0.8, 1: 0.79}
+    assert again.study.trials[0].intermediate_values == {1: 0.8, 2: 0.79}
     assert again.ask().params != trials.study.trials[0].params  # the profile's own are not tried again
     best = again.best()
     assert best["composite"] == 0.79  # a trial that was stopped is not chosen
@@ -96,8 +96,9 @@ def test_a_trial_trains_as_training_does_and_tells_the_best_so_far() -> None:
     world = World()
     state, told = search.attempt(independent.TD3, chosen, world, study.ask())
     assert state == TrialState.COMPLETE and told["updates"] == 24 and world.validations == 3
-    values = [float(value) for value in told["validations"].split()]
-    assert values == sorted(values, reverse=True) and told["composite"] == pytest.approx(values[-1], abs=1e-5)
+    steps, values = zip(*(map(float, text.split(":")) for text in told["validations"].split()), strict=True)
+    assert steps == (1, 2, 3)
+    assert list(values) == sorted(values, reverse=True) and told["composite"] == pytest.approx(values[-1], abs=1e-5)
 
 
 def test_a_trial_that_takes_too_long_is_stopped() -> None:

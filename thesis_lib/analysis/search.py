@@ -42,6 +42,7 @@ from thesis_lib.provenance import ensure_writable, git_state, write_csv_atomic
 
 SEED = 0
 TRIAL_MINUTES = 5.0  # of CPU: what the protocol allows a seed's training
+# validations: for each, how many times `validate_every` updates were made, and the best composite by then.
 COLUMNS = ("trial", "state", "composite", "departures_met", "updates", "minutes", "validations", "settings", "commit")
 
 # What is searched, the same for all where they have the key; MARLISA's returns are of one hour.
@@ -115,7 +116,7 @@ class Trials:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=3),
         )
         for line in self.table.itertuples():
-            values = [float(value) for value in str(line.validations).split()]
+            values = [text.split(":") for text in str(line.validations).split()]
             state = TrialState[str(line.state)]
             self.study.add_trial(
                 optuna.trial.create_trial(
@@ -123,7 +124,7 @@ class Trials:
                     value=float(str(line.composite)) if state == TrialState.COMPLETE else None,
                     params=json.loads(str(line.settings)),
                     distributions=self.space,
-                    intermediate_values=dict(enumerate(values)),
+                    intermediate_values={int(step): float(value) for step, value in values},
                 )
             )
         if not len(self.table):
@@ -180,8 +181,8 @@ def attempt(
         plus one, so that it is behind whatever did.
     """
     begun, state = time.process_time(), TrialState.COMPLETE
-    run, best, met = kind(config, world, SEED), math.inf, math.nan
-    validations: list[float] = []
+    run, best, met, value = kind(config, world, SEED), math.inf, math.nan, math.nan
+    validations: dict[int, float] = {}  # by how many times `validate_every` updates were made: the pruner's steps
     try:
         while run.updates < run.config.updates and state == TrialState.COMPLETE:
             mark = run.updates // run.config.validate_every
@@ -191,19 +192,21 @@ def attempt(
                 score = world.validate(run.algorithm.target_policy)
                 if score["passes"] and score["composite"] < best:
                     best, met = score["composite"], score["departures_met"]
-                validations.append(best if math.isfinite(best) else score["composite"] + 1)
-                trial.report(validations[-1], len(validations) - 1)
+                value = best if best < math.inf else score["composite"] + 1
+                step = run.updates // run.config.validate_every
+                validations[step] = value
+                trial.report(value, step)
                 over = over or trial.should_prune()
             if over and run.updates < run.config.updates:
                 state = TrialState.PRUNED if validations else TrialState.FAIL
     except FloatingPointError:  # a loss that is not finite: these settings diverge
         state = TrialState.FAIL
     return state, {
-        "composite": validations[-1] if validations else math.nan,
+        "composite": value,
         "departures_met": met,
         "updates": run.updates,
         "minutes": round((time.process_time() - begun) / 60, 3),
-        "validations": " ".join(f"{value:.5f}" for value in validations),
+        "validations": " ".join(f"{step}:{value:.5f}" for step, value in validations.items()),
     }
 
 
