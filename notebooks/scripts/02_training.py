@@ -202,7 +202,8 @@ log.tail(3)
 #
 # The loss is what the actors minimise, on training windows; the composite is what counts, on validation weeks. They
 # need not fall together: the loss holds the critic's word on what comes after hour $K$, and moves as the critic learns.
-# The line to beat is BAU, 1 by definition; what an untrained policy has is the curve's own beginning.
+# The line to beat is BAU, 1 by definition. The first point is the first validation, after some updates already: what
+# the untrained policy has is the row of the habits in notebook 03.
 # The composite here is of the validation weeks in the fast model, each started a day earlier.
 
 # %%

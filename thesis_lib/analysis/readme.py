@@ -212,13 +212,12 @@ def differences(kpis: pd.DataFrame | None) -> str:
     Returns:
         Markdown, in English: a table of the variants that are there. Without rows, one sentence.
     """
-    lines = []
-    for family in ablations.FAMILIES.values() if kpis is not None else ():
-        assert kpis is not None
-        if ablations.learned(kpis, [family.reference], **ABLATED).empty:
+    rows, lines = pd.DataFrame(columns=evaluation.COLUMNS) if kpis is None else kpis, []
+    for family in ablations.FAMILIES.values():
+        if ablations.learned(rows, [family.reference], **ABLATED).empty:
             continue
-        table = ablations.compare(kpis, family, **ABLATED)
-        for row in table[table["variant"] != family.reference].to_dict("records"):
+        found = ablations.compare(rows, family, **ABLATED)
+        for row in found[found["variant"] != family.reference].to_dict("records"):
             change = labels.difference(row["difference"], row["difference_half"])
             names = [f"`{name}`" for name in (row["variant"], family.reference)]
             serves = "" if row["gate"] else "no"
@@ -226,8 +225,8 @@ def differences(kpis: pd.DataFrame | None) -> str:
     if not lines:
         return labels.t("readme.nothing", command="make ablations")
     head = ["Variant", "Compared with", "Difference in composite", "Holm's p", "Seeds", "Serves"]
-    table_ = [head, ["---", "---", "---:", "---:", "---:", "---"], *lines]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table_)
+    table = [head, ["---", "---", "---:", "---:", "---:", "---"], *lines]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table)
 
 
 def _record(file: Path) -> dict[str, Any] | None:
