@@ -31,6 +31,25 @@ def model(edition: str, dtype: torch.dtype = torch.float64) -> Community:
     return Community.from_citylearn(dataset.load(find(edition)), dtype=dtype)
 
 
+def flat(value: object, name: str = "") -> dict[str, object]:
+    """Every leaf of nested dicts and lists, such as a checkpoint, by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, part in value.items() for k, v in flat(part, f"{name}/{key}").items()}
+    if isinstance(value, list):
+        return {k: v for i, part in enumerate(value) for k, v in flat(part, f"{name}/{i}").items()}
+    return {name: value}
+
+
+def equal(one: object, other: object) -> bool:
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def official() -> dataset.Dataset:
+    """The official edition, wherever it is found."""
+    return find("official")
+
+
 @pytest.fixture(params=["official", "offline"])
 def edition(request: pytest.FixtureRequest) -> str:
     find(request.param)

@@ -85,7 +85,7 @@ def test_the_plan_is_the_one_that_was_announced() -> None:
         assert list(weights) == tables.TERMS and sum(weights.values()) == pytest.approx(1)
 
 
-def test_each_variant_differs_from_its_reference_in_one_thing() -> None:
+def test_each_variant_differs_from_its_reference_in_one_thing_and_what_goes_with_it() -> None:
     budget = {"updates", "batch", "validate_every"}  # what takes about the same time
     for family in ablations.FAMILIES.values():
         base = PLAN["train"] | PLAN["variants"][family.reference]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -361,6 +362,19 @@ def test_official_sessions_are_as_documented(official: dataset.Dataset) -> None:
     assert list(long.index) == list(hiding.index) and len(long) == 102
     disclosed = hiding["arrival"] + hiding["hidden"]
     assert (disclosed % 24 == 0).all() and (hiding["departure"] - disclosed).min() == 6
+
+
+def test_the_page_on_the_data_shows_these_sessions(official: dataset.Dataset, offline: dataset.Dataset) -> None:
+    text = (Path(__file__).parents[1] / "docs/dataset.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| ([^|]+) \| ([\d,.]+ \| [\d,.]+) \| [\d.]+ \|$", text, re.MULTILINE))
+    found = [
+        sessions.summary(sessions.read_sessions(data.schema), sessions.read_cycles(data.schema))
+        for data in (official, offline)
+    ]
+    for name in found[0].index:
+        whole = all(float(values[name]).is_integer() for values in found)
+        texts = [f"{values[name]:,.0f}" if whole else f"{values[name]:,.2f}" for values in found]
+        assert shown[name] == " | ".join(texts), name
 
 
 def test_citylearn_counts_disclosures_as_departures(official: dataset.Dataset) -> None:

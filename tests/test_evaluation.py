@@ -1,9 +1,7 @@
 """Runs leave whole rows, are not rolled twice, and are measured against their own reference."""
 
 import json
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +13,6 @@ from thesis_lib.analysis.evaluation import EvaluationError, evaluate_controller
 from thesis_lib.community import dataset
 from thesis_lib.controllers import rules
 
-FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
-official = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 END = 72
 
 
@@ -48,7 +43,7 @@ def run(name, controller, data, engines=("model",), **options):
     )
 
 
-@official
+@pytest.mark.usefixtures("official")
 def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
     bau = run("business_as_usual", rules.BusinessAsUsual(), data, ("citylearn", "model"))
     assert (bau[bau.kpi == "composite_vs_bau"].value == 1.0).all()
@@ -92,7 +87,7 @@ def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
     assert evaluation.gate(table).passes.all()
 
 
-@official
+@pytest.mark.usefixtures("official")
 def test_a_killed_run_is_rolled_again(data, elsewhere):
     run("business_as_usual", rules.BusinessAsUsual(), data)
     Counting.rolled = 0
@@ -107,7 +102,7 @@ def test_a_killed_run_is_rolled_again(data, elsewhere):
     assert Counting.rolled == 3
 
 
-@official
+@pytest.mark.usefixtures("official")
 def test_other_code_is_rolled_again(data, elsewhere, monkeypatch):
     run("business_as_usual", rules.BusinessAsUsual(), data)
     Counting.rolled = 0
@@ -171,7 +166,7 @@ def test_finished_runs_are_listed_in_order_and_their_logs_read(elsewhere):
     assert evaluation.has_flows("trial", "official", "rule")
 
 
-@official
+@pytest.mark.usefixtures("official")
 def test_more_homes_need_the_model_and_their_own_reference(data, elsewhere):
     with pytest.raises(EvaluationError, match="cannot roll 5 homes"):
         run("business_as_usual", rules.BusinessAsUsual(), data, ("citylearn",), homes=5)
@@ -186,7 +181,7 @@ def test_more_homes_need_the_model_and_their_own_reference(data, elsewhere):
     assert record["homes"] == 5
 
 
-@official
+@pytest.mark.usefixtures("official")
 def test_the_reference_must_be_there(data):
     with pytest.raises(EvaluationError, match="evaluate business_as_usual first"):
         run("rule", rules.SpreadCharging(), data)
@@ -197,7 +192,7 @@ def test_the_reference_must_be_there(data):
         evaluate_controller("rule", "default", 0, rules.SpreadCharging(), data, "trial", ("model",), end=END + 24)
 
 
-@official
+@pytest.mark.usefixtures("official")
 def test_bad_requests_are_refused_before_anything_is_written(data, elsewhere):
     with pytest.raises(EvaluationError, match="unknown engine warp"):
         run("rule", rules.SpreadCharging(), data, ("warp",))

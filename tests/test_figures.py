@@ -118,7 +118,7 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
         "mean_day": (hourly, context),
         "load_duration": (hourly,),
         "hard_week": (hourly, context, blocks),
-        "policy_day": (flows, 1),
+        "policy_day": (flows, 1, ("rule", "default")),
         "price_response": (hourly, context),
         "ramping": (hourly,),
         "departure_margins": (departures,),
@@ -174,7 +174,8 @@ def test_captions_hold_the_numbers_of_the_data(language: str, frames) -> None:
     assert f"0{comma}821" not in texts["learning_curves"]  # the mean over seeds, never the best of them
     assert f"0{comma}760 ± 0{comma}025" in texts["kpi_bars"]  # mean of three seeds and its t interval
     assert labels.controller("random") in texts["kpi_bars"]  # fails the gate
-    assert f"1{comma}0e−7" in texts["engine_distance"]
+    assert f"1{comma}0 × 10⁻⁷" in texts["engine_distance"]
+    assert labels.controller("rule") in texts["policy_day"]
     assert "1 de 2" in texts["departure_margins"] or "1 of 2" in texts["departure_margins"]
     assert ("+30" if language == "es" else "+30%") in texts["home_heatmap"]
     peak = frames["load_duration"][0].query("controller == 'business_as_usual'")["net"].max()
@@ -194,6 +195,12 @@ def test_no_axis_of_the_data_figures_is_bare() -> None:
         drawn += [exploration.split_calendar(exploration.splits_data()), exploration.odd_homes(homes, series)]
         for fig in [*drawn, exploration.agreement(both, both)]:
             assert not bare(fig)
+
+
+def test_homes_and_their_chargers_are_printed_as_a_reader_writes_them() -> None:
+    with labels.using("es"):
+        homes = tables.printed(pd.DataFrame({"home": ["Building_15"], "charger_kw": ["7.4 + 11"]}))
+    assert homes.iloc[0].tolist() == ["15", "7,4 + 11"]
 
 
 def test_the_table_of_the_fit_has_numbers_in_its_file_and_words_in_print() -> None:
@@ -269,7 +276,7 @@ def test_numbers_follow_the_language() -> None:
     assert labels.percent(0.873, 1) == "87,3\u202f%"
     assert labels.Numbers().format_ticks([0.1, 0.25]) == ["0,10", "0,25"]
     assert labels.number(-0.0001, 2) == "0,00"
-    assert labels.day(0).startswith("1") and labels.day(0).endswith("ago")
+    assert labels.day(0).startswith("1") and labels.day(0).endswith("ago") and labels.date(0) == "1 de agosto"
 
 
 def test_wrong_asks_are_told_in_one_line(frames) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import model
+from conftest import equal, flat, model
 from toy_world import EFFORT, ToyWorld
 
 from thesis_lib import paths
@@ -232,18 +232,6 @@ def test_resuming_continues_bit_for_bit_and_the_same_seed_gives_the_same(algorit
         assert (not differing) is same, differing
         rows = [list(csv.DictReader((each / "log.csv").open(encoding="utf-8"))) for each in (whole, folder)]
         assert ([{**row, "seconds": ""} for row in rows[0]] == [{**row, "seconds": ""} for row in rows[1]]) is same
-
-
-def flat(value: object, name: str = "") -> dict[str, object]:
-    if isinstance(value, dict):
-        return {k: v for key, part in value.items() for k, v in flat(part, f"{name}/{key}").items()}
-    if isinstance(value, list):
-        return {k: v for i, part in enumerate(value) for k, v in flat(part, f"{name}/{i}").items()}
-    return {name: value}
-
-
-def equal(one: object, other: object) -> bool:
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other  # type: ignore[arg-type]
 
 
 def test_checkpoints_of_something_else_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,19 +1,14 @@
 """KPIs beside CityLearn's own, by closed form, and the team reward beside the KPIs."""
 
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import find
 
 from thesis_lib.community import dataset, kpis, original, splits
 from thesis_lib.controllers.rules import SpreadCharging
-
-FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
-official = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
 
 # our KPI -> CityLearn's, on the whole run
 ABSOLUTE = {
@@ -40,9 +35,8 @@ RATIOS = {
 def community(start, end):
     from citylearn.citylearn import CityLearnEnv
 
-    return CityLearnEnv(
-        str(SCHEMA), central_agent=False, simulation_start_time_step=start, simulation_end_time_step=end
-    )
+    schema = str(find("official").schema)
+    return CityLearnEnv(schema, central_agent=False, simulation_start_time_step=start, simulation_end_time_step=end)
 
 
 def policy(name, env):
@@ -76,7 +70,7 @@ def mismatch(env, trajectory):
     return distance
 
 
-@official
+@pytest.mark.usefixtures("official")
 @pytest.mark.parametrize("start", [0, 24 * 40])
 @pytest.mark.parametrize("name", ["random", "idle", "business_as_usual"])
 def test_equal_to_citylearn(name, start):
@@ -87,7 +81,7 @@ def test_equal_to_citylearn(name, start):
     assert (trajectory.start, trajectory.hours) == (start, 24 * 14 - 1)
 
 
-@official
+@pytest.mark.usefixtures("official")
 @pytest.mark.slow
 def test_equal_to_citylearn_over_the_year():  # business as usual: in test_rules.py, on the year it rolls there
     env = community(0, 8759)

@@ -1,7 +1,5 @@
 """CityLearn driven by a controller: what is collected is what happened."""
 
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +9,7 @@ from thesis_lib.community import dataset, original
 from thesis_lib.community.model import Community
 from thesis_lib.controllers import rules
 
-FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
-pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
+pytestmark = pytest.mark.usefixtures("official")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,12 @@ matplotlib.use("Agg")
 
 import pandas as pd
 import pytest
+import torch
+from conftest import find, model
 
 from thesis_lib import paths
-from thesis_lib.analysis import comparison, evaluation, figures, labels, tables
+from thesis_lib.analysis import ablations, claims, comparison, evaluation, evidence, figures, labels, tables
+from thesis_lib.config import load_config
 
 WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
 
@@ -44,6 +47,51 @@ def test_the_headline_figure_is_of_these_rows(kpis: pd.DataFrame) -> None:
     drawn = figures.FIGURES["kpi_bars"].data(kpis, **WHERE)
     for name in ("kpi_bars", "comparison_kpis"):
         same(pd.read_csv(paths.figures("thesis") / f"{name}.csv"), drawn)
+
+
+def test_what_it_costs_and_saves_is_of_these_rows(kpis: pd.DataFrame) -> None:
+    rows = evidence.Rows.read("thesis", WHERE["edition"])
+    expected = {
+        "relative": tables.controllers(kpis, **WHERE, over_bau=True),
+        "engines": tables.engines(kpis, split=WHERE["split"], edition=WHERE["edition"]),
+        "costs": tables.costs("thesis", WHERE["edition"], WHERE["engine"]),
+        "impact": evidence.impact(rows, comparison.OURS),
+    }
+    for name, table in expected.items():
+        same(pd.read_csv(paths.tables("thesis") / f"{name}.csv"), table)
+
+
+def test_the_verdicts_are_of_these_rows() -> None:
+    """Of the thesis' own rows: those of the ablations come seed by seed, and their tables with `make ablations`."""
+    data = find("official")
+    known = claims.Evidence(
+        thesis=evidence.Rows.read("thesis", data.edition),
+        ablations=evidence.Rows.read("ablations", data.edition, ("model", "citylearn")),
+        data=data,
+        community=model("official", torch.float32),
+        settings_alone=load_config("thesis").train | {"coordination": "none"},
+        seeds=len(load_config("thesis").seeds),
+    )
+    found, written = claims.plain(claims.judge(known)), pd.read_csv(paths.tables("thesis") / "claims.csv")
+    assert len(written) == len(found) == 15
+    own = ~found["source"].str.contains("results/ablations")
+    assert own.sum() >= 9
+    same(written[own].reset_index(drop=True), found[own].replace("", None))
+
+
+def test_the_ablations_tables_are_of_their_rows() -> None:
+    kpis = evaluation.read_rows(paths.results("ablations") / "kpis.csv")
+    where = WHERE | {"engine": "model"}
+    for name, family in ablations.FAMILIES.items():
+        file = paths.tables("ablations") / f"ablation_{name}.csv"
+        there = ablations.composites(kpis, (family.reference, *family.variants), **where)
+        assert file.is_file() == (family.reference in there and len(there) > 1), name
+        if file.is_file():
+            written = pd.read_csv(file)
+            table = ablations.printed(ablations.compare(kpis, family, **where))
+            shared = [column for column in table if column in written and "weeks" not in column]
+            assert "difference" in shared
+            same(written[shared], table[shared])
 
 
 @pytest.mark.parametrize("language", labels.LANGUAGES)

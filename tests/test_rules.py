@@ -1,7 +1,6 @@
 """Every controller of the registry, and each rule beside what it imitates or promises."""
 
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from thesis_lib.controllers import CONTROLLERS, Controller, rules
 from test_kpis import mismatch  # isort: skip
 from test_model import load as load_schema, write_schema  # isort: skip
 
-FOLDER = "citylearn_challenge_2022_phase_all_plus_evs"
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / FOLDER / "schema.json"
-pytestmark = pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the official edition")
+pytestmark = pytest.mark.usefixtures("official")
 
 
 @pytest.fixture(scope="module")

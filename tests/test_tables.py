@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -163,10 +162,9 @@ def test_settings_carry_the_comments_of_the_profile(monkeypatch: pytest.MonkeyPa
         assert not set(tables.printed(table)["Significado"]) & set(table["meaning"])
 
 
-SCHEMA = Path(os.environ.get("CITYLEARN_DATASETS", "")) / "citylearn_challenge_2022_phase_all_plus_evs/schema.json"
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+@pytest.mark.usefixtures("official")
 def test_a_run_comes_back_from_the_flows_it_stored() -> None:
     run, service, community = evaluation.roll(
         rules.SpreadCharging(), dataset.find("official"), "model", end=72, progress=False
@@ -190,7 +188,7 @@ def test_a_run_comes_back_from_the_flows_it_stored() -> None:
     assert homes["chargers"].sum() == community.chargers and homes["actions"].max() == community.slots
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="CITYLEARN_DATASETS does not hold the official edition")
+@pytest.mark.usefixtures("official")
 def test_departures_missed_in_the_thesis_are_of_cars_that_leave_before_their_countdown_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -200,9 +198,15 @@ def test_departures_missed_in_the_thesis_are_of_cars_that_leave_before_their_cou
     env.reset()
     service, community = Service.from_citylearn(env), Community.from_citylearn(env)
     chargers = [charger for home in env.buildings for charger in home.electric_vehicle_chargers]
+    early = 0
+    for charger in chargers:
+        here = np.asarray(charger.charger_simulation.electric_vehicle_charger_state)[:8760] == 1
+        countdown = np.asarray(charger.charger_simulation.electric_vehicle_departure_time)[:8760]
+        early += int((here[:-1] & ~here[1:] & (countdown[:-1] > 0)).sum())
+    assert early == 16
     for pair in (("cooperative_maddpg", "announce"), ("mpc_forecast", "default"), ("marlisa", "default")):
         run = tables.replay(evaluation.read_flows("thesis", "official", *pair), community)
         missed = tables.departures(run, service, *pair).query("feasible and not met")
         pairs = missed[["charger", "row"]].to_numpy()
         left = [chargers[c].charger_simulation.electric_vehicle_departure_time[row] for c, row in pairs]
-        assert left and min(left) > 0, pair
+        assert set(left) == {1}, pair

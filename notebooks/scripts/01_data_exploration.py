@@ -157,11 +157,11 @@ page.publish(
 sessions.summary(stays, cycles).round(2).to_frame(data.edition)
 
 # %% [markdown]
-# **Seen:** on working days the cars leave at eight or nine and return at six or seven in the evening, with
-# half their charge; on rest days they leave later and for a few hours only. So they stand at home all
-# night, about fourteen hours, with a need (29 % of a 67 kWh battery on average) that takes about two of
-# them: that is the flexibility. When the panels make their surplus, on working days, no car is there. The
-# required SOC lies mostly between 80 and 90 %, whatever the car brings.
+# **Seen:** on working days the cars leave at eight or nine and return at six or seven in the evening, with half their
+# charge; on rest days they leave later and for a few hours only. So they stand at home all night, about fourteen
+# hours, with a need (29 % of a 67 kWh battery on average) that takes about two of them: that is the flexibility. When
+# the panels make most of their surplus, on working days, almost no car is there. The required SOC lies mostly between
+# 80 and 90 %, whatever the car brings.
 #
 # A car that stays at home for a rest day hides its departure: the file discloses it at midnight of the day
 # on which it leaves, that is six hours before at the least. These are exactly the stays of more than 24

@@ -65,7 +65,7 @@ if hours:
 # \;+\; \gamma^K\, Q\big(s_{t+K}, \mu(o_{t+K})\big)\right]
 # $$
 #
-# With $K = 0$ this is MADDPG as published: the actors climb the critic and know nothing else. With $K > 0$ the
+# With $K = 0$ this is MADDPG: the actors climb the critic and know nothing else. With $K > 0$ the
 # current actors are rolled through the community model, which is differentiable, so the gradient of the reward
 # itself reaches them, and the critic only has to value what comes after hour $K$. The policy that comes out is
 # of the same form either way: observations in, actions out.
@@ -92,7 +92,7 @@ how = (
     f"$K = {horizon}$: the actors are rolled through {horizon} hours of the model in each update, in "
     f"{train_config.batch} communities at once."
     if horizon
-    else f"$K = 0$: MADDPG as published, from a replay memory of {train_config.replay_capacity:,} transitions."
+    else f"$K = 0$: MADDPG, from a replay memory of {train_config.replay_capacity:,} transitions."
 )
 budget = f"At most {train_config.updates:,} updates or {train_config.minutes:g} minutes, whichever comes first."
 display(Markdown(f"{how} {budget}"))
@@ -295,15 +295,17 @@ if seed == 0:
     flows = evaluation.read_flows(profile, data.edition, controller, variant)
     district = tables.district(tables.replay(flows, community), service)
     place = {"split": split, "engine": engine, "edition": data.edition}
-    figures.publish("policy_day", district, day, profile=keep, save_as=f"policy_day_{variant}", of=place)
+    figures.publish(
+        "policy_day", district, day, (controller, variant), profile=keep, save_as=f"policy_day_{variant}", of=place
+    )
     today = district.loc[day * 24 : day * 24 + 23]
     peak = usual[usual["row"] // 24 == day]["net"].max()
     dear = today["price"] >= today["price"].median()
     taken = today["battery_charged"] + today["cars_charged"]
     with labels.using("en"):
-        date = labels.day(day * 24)
+        date = labels.date(day * 24)
     text = (
-        f"On {date} business as usual peaks at {peak:.1f} kWh in an hour, the policy at "
+        f"On {date} business as usual peaks at {peak:.1f} kW, the policy at "
         f"{today['net'].max():.1f}. It puts {taken[~dear].sum():.1f} kWh into batteries and cars in the cheaper half "
         f"of the hours and {taken[dear].sum():.1f} kWh in the dearer half."
     )

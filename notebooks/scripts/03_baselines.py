@@ -3,8 +3,8 @@
 #
 # **What is asked.** How good is a community without a learned policy? One is worth its trouble only if it beats the
 # simple things that cost nothing: charging on arrival, what people do today, rules that spread the charge over the
-# hours until departure. Random actions mark the floor, and show why service is read first. A plan that is computed
-# anew every hour costs more than a learned answer, and shows how much is left.
+# hours until departure. Random actions show what no knowledge at all comes to, and why service is read first. A plan
+# that is computed anew every hour costs more than a learned answer, and shows how much is left.
 #
 # Every controller runs one continuous year in CityLearn itself and in the fast model; its hours are cut into
 # training, validation and test weeks afterwards. The learned policies that notebook 02 left are put beside
@@ -96,8 +96,8 @@ with watch("rules"):
 # %% [markdown]
 # ## Service first, then the bill
 #
-# A controller that leaves cars empty is cheap, and useless. The gate asks for at least 99 % of the departures that
-# could be met and for every appliance cycle; what falls below it is listed apart, whatever it costs, and is no
+# A controller that leaves cars empty can be cheap, and is useless. The gate asks for at least 99 % of the departures
+# that could be met and for every appliance cycle; what falls below it is listed apart, whatever it costs, and is no
 # competitor. The table is of the weeks kept for testing, in CityLearn.
 
 # %%
@@ -181,7 +181,8 @@ figures.publish("kpi_bars", kpis, profile=profile, **where)
 # ## Does it hold on weeks nobody trained on?
 #
 # Most rules were fitted to nothing, so their difference between parts of the year is the year's own doing; what a
-# learned policy, the tuned rule or learned forecasts lose beyond that from left to right is what was learned by heart.
+# learned policy, the tuned rule or learned forecasts lose beyond that from left to right is what was learned by
+# heart.
 
 # %%
 known = [name for name in splits.SPLITS if (kpis["split"] == name).any()]

@@ -126,10 +126,10 @@ weeks = comparison.weekly(profile, tables.keys(rows), engine=engine, edition=dat
 if ours and others:
     compared = comparison.compare(kpis, ours, others, weeks if len(weeks) else None, **where)
 
-    def words():
-        """The caption of both tables, in the language in use."""
+    def words(key="caption.compare", **names):
+        """A table's caption, in the language in use."""
         parts = {"split": f"weeks.{split}", "engine": f"engine.{engine}", "edition": f"edition.{data.edition}"}
-        return labels.t("caption.compare", ours=labels.controller(*ours), **{k: labels.t(v) for k, v in parts.items()})
+        return labels.t(key, ours=labels.controller(*ours), **names, **{k: labels.t(v) for k, v in parts.items()})
 
     both = pd.concat([comparison.level(kpis, ours, **where), comparison.printed(compared)], ignore_index=True)
     both = both.sort_values("gate", ascending=False, kind="stable", ignore_index=True)
@@ -147,13 +147,18 @@ if ours and others:
 if ours and rival:
     terms = comparison.compare(kpis, ours, [rival], names=(tables.COMPOSITE, *tables.TERMS), **where)
     kept = comparison.printed(terms).drop(columns=["difference_weeks", "p_weeks"])  # weeks: of the composite only
-    tables.publish(kept, "comparison_terms", profile, words)
+    tables.publish(
+        kept,
+        "comparison_terms",
+        profile,
+        lambda: words("caption.compare_terms", rival=labels.controller(*rival)),
+    )
     display(Markdown("\n".join(f"- {text}" for text in comparison.sentences(terms, ours))))
 
 # %% [markdown]
 # ## A mean day and the hard week
 #
-# Ours, the comparator, MADDPG as published and the better of the independent learners, where they have rows, with
+# Ours, the comparator, MADDPG from replay and the better of the independent learners, where they have rows, with
 # business as usual behind them.
 
 # %%

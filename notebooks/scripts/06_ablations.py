@@ -2,10 +2,11 @@
 # # 06 · Ablations: what the result rests on
 #
 # **What is asked.** A good composite says that the whole works, not which part of it does. Here every variant differs
-# from its reference in one thing, is trained with the same five seeds at the same short budget, and is judged on the
-# weeks kept for testing. The thesis asks what the coordination architecture (O.E.1), the learning algorithm (O.E.2) and
-# the priorities among objectives (O.E.3) do to the control of flexibility; after those come the service it must keep,
-# what happens when meters fail or homes are new, and size.
+# from its reference in one thing and what has to go with it (a shorter horizon gets more updates in the same time),
+# is trained with the same seeds, five where all have run, at the same short budget, and is judged on the weeks kept
+# for testing; variants with bad meters share the reference's training. The thesis asks what the coordination
+# architecture (O.E.1), the learning algorithm (O.E.2) and the priorities among objectives (O.E.3) do to the control
+# of flexibility; after those come the service it must keep, what happens when meters fail or homes are new, and size.
 #
 # The budget is a fraction of the thesis' own, so the levels here are not the thesis' levels: only differences count.
 # Policies are rolled in the fast model, whose distance to CityLearn notebook 03 measures.
@@ -83,16 +84,16 @@ display(
 #
 # A difference is taken seed by seed, variant minus reference: what both share, the luck of that seed's windows and
 # weights, cancels. Below zero the variant is better. Each point is a seed, the bar the 95 % t interval of their mean.
-# Five seeds tell large differences from none, not small ones, and an interval that holds zero is no proof that nothing
-# changed. p values are of the paired t test, and Holm's correction makes them count for the whole family; beside them,
-# the same test over the twelve test weeks asks whether another week, rather than another training, would tell the
-# same. A variant that fails the service gate is marked, because leaving cars empty is cheap.
+# Five seeds tell large differences from none, not small ones, and an interval that holds zero is no proof that
+# nothing changed. p values are of the paired t test, and Holm's correction makes them count for the whole family;
+# beside them, the same test over the twelve test weeks asks whether another week, rather than another training, would
+# tell the same. A variant that fails the service gate is marked, because leaving cars empty is cheap.
 
 # %% [markdown]
 # ## O.E.1 · The coordination architecture
 #
-# Do homes need to hear of each other? From nothing at all, through two sums from an aggregator and what homes announce,
-# to attention among all homes; and need each home an actor of its own?
+# Do homes need to hear of each other? From nothing at all, through two sums from an aggregator and what homes
+# announce, to attention among all homes; and need each home an actor of its own?
 
 # %%
 ablations.publish("coordination", kpis, profile, seeds, weeks, **where)
@@ -106,7 +107,7 @@ ablations.publish("latency", kpis, profile, seeds, weeks, **where)
 # %% [markdown]
 # ## O.E.2 · The learning algorithm
 #
-# The dial is $K$, the hours through which the reward's own gradient flows. $K = 0$ is MADDPG as published, where actors
+# The dial is $K$, the hours through which the reward's own gradient flows. $K = 0$ is MADDPG, where actors
 # climb the critic and know nothing else; shorter rollouts get as many more updates as take about the same time. The
 # last variant leaves the critic away instead, so that nothing values what comes after hour $K$. Everything else stays
 # as it was chosen for $K = 48$, rates and optimiser too: what MADDPG reaches with its own settings is in notebook 03.
@@ -122,16 +123,16 @@ ablations.publish("horizon", kpis, profile, seeds, weeks, **where)
 ablations.publish("learning", kpis, profile, seeds, weeks, **where)
 
 # %% [markdown]
-# What the paper does not have, taken away one at a time: days put together anew, the share of the gradient that passes
-# the guard, orthogonal steps, and learning rates that fall; and the habits that actors depart from (with broadcast:
-# announcing needs them).
+# What the paper does not have, taken away one at a time: days put together anew, the share of the gradient that
+# passes the guard, orthogonal steps, and learning rates that fall; and the habits that actors depart from (with
+# broadcast: announcing needs them).
 
 # %%
 ablations.publish("training", kpis, profile, seeds, weeks, **where)
 ablations.publish("start", kpis, profile, seeds, weeks, **where)
 
 # %% [markdown]
-# At $K = 0$, as published: Ornstein-Uhlenbeck noise instead of Gaussian, and a critic for each agent.
+# At $K = 0$, as in the paper: Ornstein-Uhlenbeck noise instead of Gaussian, and a critic for each agent.
 
 # %%
 ablations.publish("maddpg", kpis, profile, seeds, weeks, **where)
@@ -199,8 +200,8 @@ if len(served):
 # ## When meters fail
 #
 # The policy is the reference's own, not trained anew: only what it sees changes. Noise is on what a home's own meters
-# read (load, PV, net, states of charge), in standard deviations of each; where readings are lost, the home goes on with
-# its last ones.
+# read (load, PV, net, states of charge), in standard deviations of each; where readings are lost, the home goes on
+# with its last ones.
 
 # %%
 ablations.publish("meters", kpis, profile, seeds, weeks, **where)
@@ -271,11 +272,11 @@ if absent:
 # %% [markdown]
 # ## The gap
 #
-# What the distance to the optimum is made of: the same learner, given in turn what it may not have. Trained on the very
-# weeks it is judged on (generalisation), with exact forecasts of the next day (information: all, then the home's own
-# net, the district's, and price with carbon), with every home seeing every home (decentralisation), with larger nets
-# (function class), for longer (optimisation), and with all of it. None of these could be used, and none is a result;
-# `python -m thesis_lib.analysis.gap` makes the rows.
+# What the distance to the optimum is made of: the same learner, given in turn what it may not have. Trained on the
+# very weeks it is judged on (generalisation), with exact forecasts of the next day (information: all, then the home's
+# own net, the district's, and price with carbon), with every home seeing every home (decentralisation), with larger
+# nets (function class), for longer (optimisation), and with all of it. Those that see test weeks, the future or every
+# home could not be used, and none is a result; `python -m thesis_lib.analysis.gap` makes the rows.
 
 # %%
 rows = gap.read(profile)
@@ -290,10 +291,10 @@ else:
 # %% [markdown]
 # ## Why the horizon matters
 #
-# MADDPG as published (K = 0) knows the reward's gradient only through its critic. Here actors stand still, a critic is
-# trained for as long as any other horizon's, and the actor's gradient is set beside the exact one. The cosine of the
-# mean over all batches shows the bias, that of one batch the noise too. `python -m thesis_lib.analysis.gradients` makes
-# the rows.
+# MADDPG (K = 0) knows the reward's gradient only through its critic. Here actors stand still, a critic is trained for
+# as long as any other horizon's, and the actor's gradient is set beside the exact one. The cosine of the mean over
+# all batches shows the bias, that of one batch the noise too. `python -m thesis_lib.analysis.gradients` makes the
+# rows.
 
 # %%
 rows = gradients.read(profile)
@@ -307,9 +308,9 @@ else:
 # %% [markdown]
 # ## What follows
 #
-# The tables and figures above are in `results/<profile>/tables/` and `figures/<profile>/`, with the numbers each figure
-# was drawn from beside it. `make ablations` trains what is missing and runs this notebook again; seeds whose rows were
-# made by the same settings, data and code are not trained again.
+# The tables and figures above are in `results/<profile>/tables/` and `figures/<profile>/`, with the numbers each
+# figure was drawn from beside it. `make ablations` trains what is missing and runs this notebook again; seeds whose
+# rows were made by the same settings, data and code are not trained again.
 
 # %%
 write_json_atomic(

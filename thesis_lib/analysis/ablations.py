@@ -1,8 +1,9 @@
 """The ablations: which variants answer one question together, and their tables, figures and sentences.
 
-Every variant of ``configs/ablations.yaml`` differs from the one it is compared with in one thing. All are compared
-seed by seed on the composite, in the fast model; the p values of a family are corrected together (Holm). Whatever
-rows are there are used, and what is missing is said.
+Every variant of ``configs/ablations.yaml`` differs from the one it is compared with in one thing, and in what has to go
+with it: as many updates as take about the same time, an optimiser's own rate. All are compared seed by seed on the
+composite, in the fast model; the p values of a family are corrected together (Holm). Whatever rows are there are used,
+and what is missing is said.
 """
 
 from __future__ import annotations
@@ -249,8 +250,10 @@ def forest_caption(table: pd.DataFrame, family: Family, **where: str) -> str:
         for line in table.to_dict("records")
         if line["variant"] != family.reference
     ]
+    seeds = sorted({int(line["seeds"]) for line in table.to_dict("records") if line["variant"] != family.reference})
     return labels.t(
         "caption.forest",
+        seeds="–".join(dict.fromkeys(map(str, (seeds[0], seeds[-1])))),
         family=labels.t(f"family.{family.name}"),
         reference=labels.variant(family.reference),
         differences=labels.listing(texts),

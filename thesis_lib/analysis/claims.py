@@ -171,6 +171,7 @@ def _marlisa(e: Evidence) -> Finding:
     points = statistics.mean(ahead) if len(ahead) else None
     text = labels.t(
         "found.marlisa",
+        ours=labels.controller(*pair),
         base=labels.controller(*base),
         own=_share(own),
         points="–" if points is None else _points(points),

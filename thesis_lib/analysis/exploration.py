@@ -46,7 +46,7 @@ labels.TEXT.update(
         "data.district_pv": ("FV del distrito (kW)", "District PV (kW)"),
         "data.price": ("Precio (€/kWh)", "Price (€/kWh)"),
         "data.carbon": ("Carbono (kg CO₂/kWh)", "Carbon (kg CO₂/kWh)"),
-        "data.band": ("10–90 % de los días", "10–90% of days"),
+        "data.band": ("10–90{space}% de los días", "10–90% of days"),
         "data.mean": ("media", "mean"),
         "data.month_energy": ("Energía mensual (MWh)", "Monthly energy (MWh)"),
         "data.working": ("día laborable", "working day"),
@@ -541,11 +541,11 @@ def months_caption(by_month: pd.DataFrame, edition: str) -> str:
     least, most, dear = frame["load"].idxmin(), frame["load"].idxmax(), frame["price"].idxmax()
     return t(
         "data.figure_months",
-        least=_month(least),
+        least=_month(least, "full_month"),
         low=labels.number(frame.loc[least, "load"], 1),
-        most=_month(most),
+        most=_month(most, "full_month"),
         high=labels.number(frame.loc[most, "load"], 1),
-        dear=_month(dear),
+        dear=_month(dear, "full_month"),
         price=labels.number(frame.loc[dear, "price"], 3),
         edition=t(f"edition.{edition}"),
     )
@@ -646,5 +646,5 @@ def splits_data() -> pd.DataFrame:
     return frame.assign(first=frame["first"].dt.day, last=frame["last"].dt.day)
 
 
-def _month(period: str) -> str:
-    return t(f"month.{int(period.split('-')[1])}")
+def _month(period: str, kind: str = "month") -> str:
+    return t(f"{kind}.{int(period.split('-')[1])}")

@@ -284,6 +284,7 @@ def engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | N
 def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition: str | None = None) -> str:
     table = tables.engines(kpis, split=split, edition=edition)
     planned = table["controller"].str.startswith("mpc_")
+    apart = planned.any() and not planned.all()
     plans = labels.t("caption.engine_plans", **_farthest(table[planned])) if planned.any() else ""
     return labels.t(
         "caption.engine_distance",
@@ -291,6 +292,7 @@ def _caption_engine_distance(kpis: pd.DataFrame, *, split: str = "test", edition
         floor=labels.scientific(FLOOR),
         bar=labels.scientific(ENGINE_BAR),
         plans=plans,
+        apart=labels.t("caption.plans_apart") if apart else "",
         **_farthest(table if planned.all() else table[~planned]),
     )
 
@@ -363,10 +365,12 @@ def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] 
         f"{labels.controller(*pair)} {labels.interval(last[pair].mean(), tables.half_width(last[pair]), 3)}"
         for pair in tables.keys(frame)
     ]
+    seeds = log["seed"].unique()
     return labels.t(
-        "caption.learning_curves",
+        "caption.learning_curves" if len(seeds) > 1 else "caption.learning_curve",
         what=labels.t("caption.with_loss" if frame["controller"].nunique() == 1 else "caption.composite_alone"),
-        seeds=log["seed"].nunique(),
+        seeds=len(seeds),
+        seed=seeds[0],
         ends=labels.listing(ends),
         references=labels.listing([f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]),
     )

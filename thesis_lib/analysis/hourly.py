@@ -66,8 +66,8 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
         label=labels.t("legend.pv"),
     )
     axes[2].step(around.index, around["price"], where="mid", color="#AA3377", lw=1.3)
-    axes[0].set_ylabel(labels.axis("axis.net", "kWh/h"))
-    axes[1].set_ylabel(two_lines(labels.axis("axis.energy", "kWh/h")))
+    axes[0].set_ylabel(labels.axis("axis.net", "kW"))
+    axes[1].set_ylabel(two_lines(labels.axis("axis.power", "kW")))
     axes[2].set_ylabel(two_lines(labels.axis("axis.price", "EUR/kWh")))
     axes[2].set_xlabel(labels.axis("axis.hour", "h"))
     axes[1].legend(loc="upper left")
@@ -113,9 +113,9 @@ def load_duration(hourly: pd.DataFrame) -> Figure:
         peak.plot(np.arange(1, count + 1), falling[:count], color=style.color, ls=style.line, **marks)
     whole.axhline(0, color="0.3", lw=0.7)
     whole.set_xlabel(labels.axis("axis.hours_share", "%"))
-    whole.set_ylabel(labels.axis("axis.net", "kWh/h"))
+    whole.set_ylabel(labels.axis("axis.net", "kW"))
     peak.set_xlabel(f"{labels.t('axis.hours_rank')} (–)")
-    peak.set_ylabel(labels.axis("axis.net", "kWh/h"))
+    peak.set_ylabel(labels.axis("axis.net", "kW"))
     for ax in (whole, peak):
         number_ticks(ax)
         ax.margins(x=0.01)
@@ -171,7 +171,7 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
     ticks = range(start, stop, 24 * max(1, (stop - start) // 24 // 7))
     below.set_xticks(list(ticks), [labels.day(row) for row in ticks])
     below.set_xlim(start, stop)
-    for axis, label, unit in ((ax, "axis.net", "kWh/h"), (below, "axis.price", "EUR/kWh")):
+    for axis, label, unit in ((ax, "axis.net", "kW"), (below, "axis.price", "EUR/kWh")):
         axis.set_ylabel(labels.axis(label, unit))
         axis.yaxis.set_major_locator(MaxNLocator(5))
         axis.yaxis.set_major_formatter(labels.Numbers())
@@ -185,7 +185,7 @@ def _caption_hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequ
     start, stop = hardest(hourly, blocks)
     week = hourly[(hourly["row"] >= start) & (hourly["row"] < stop)]
     peaks = {pair: float(_first_seed(week, pair)["net"].max()) for pair in tables.keys(week)}
-    dates = {"start": labels.day(start), "end": labels.day(stop - 1)}
+    dates = {"start": labels.date(start), "end": labels.date(stop - 1)}
     return labels.t("caption.hard_week", seed=hourly["seed"].min(), peaks=_peaks(peaks), **dates)
 
 
@@ -211,14 +211,15 @@ def hardest(hourly: pd.DataFrame, blocks: Sequence[tuple[int, int]]) -> tuple[in
     return max(peaks, key=lambda block: peaks[block])
 
 
-def policy_day(flows: pd.DataFrame, day: int) -> Figure:
-    """A day in the life of a policy: the district's energies, states of charge, price and carbon.
+def policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> Figure:
+    """A day in the life of a policy: the district's mean power in each hour, states of charge, price and carbon.
 
     Args:
         flows: indexed by row; load, pv, battery, chargers, appliances, net (kWh in the hour, whole
             district; battery and chargers signed, + is drawn from the grid), battery_soc, car_soc (mean,
             0 to 1), price (EUR/kWh), carbon (kg/kWh).
         day: row // 24.
+        controller: whose day it is, with its variant (for the caption).
     """
     rows = flows.loc[day * 24 : day * 24 + 23]
     hour = rows.index % 24
@@ -269,7 +270,7 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
     carbon.grid(False)
     both = [*axes[2].get_legend_handles_labels()[0], *carbon.get_legend_handles_labels()[0]]
     axes[2].legend(handles=both, loc="upper center", ncols=2)
-    axes[0].set_ylabel(labels.axis("axis.energy", "kWh/h"))
+    axes[0].set_ylabel(labels.axis("axis.power", "kW"))
     axes[1].set_ylabel(labels.axis("axis.soc_short", "%"))
     axes[2].set_ylabel(two_lines(labels.axis("axis.price", "EUR/kWh")))
     carbon.set_ylabel(two_lines(labels.axis("axis.carbon_short", "kg/kWh")))
@@ -288,11 +289,12 @@ def policy_day(flows: pd.DataFrame, day: int) -> Figure:
     return laid_out(fig)
 
 
-def _caption_policy_day(flows: pd.DataFrame, day: int) -> str:
+def _caption_policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> str:
     rows = flows.loc[day * 24 : day * 24 + 23]
     return labels.t(
         "caption.policy_day",
-        date=labels.day(day * 24),
+        controller=labels.controller(*controller),
+        date=labels.date(day * 24),
         peak=labels.number(rows["net"].max(), 1),
         hour=int(rows["net"].to_numpy().argmax()),
         charged=labels.number(rows["battery_charged"].sum(), 1),
@@ -300,7 +302,7 @@ def _caption_policy_day(flows: pd.DataFrame, day: int) -> str:
     )
 
 
-def _data_policy_day(flows: pd.DataFrame, day: int) -> pd.DataFrame:
+def _data_policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> pd.DataFrame:
     own = ["battery", "chargers", "battery_charged", "cars_charged", "appliances", "net", "battery_soc", "car_soc"]
     # the rest is the data set's own
     return flows.loc[day * 24 : day * 24 + 23, own].round(4).reset_index()
@@ -333,7 +335,7 @@ def price_response(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
         ax.set_xlabel(labels.axis(f"axis.{column}", unit))
         ax.xaxis.set_major_locator(MaxNLocator(4))
         number_ticks(ax)
-    axes[0].set_ylabel(labels.axis("axis.net", "kWh/h"))
+    axes[0].set_ylabel(labels.axis("axis.net", "kW"))
     legend_below(fig, axes[0])
     return laid_out(fig)
 
@@ -394,7 +396,7 @@ def ramping(hourly: pd.DataFrame) -> Figure:
             )
         ax.set_yscale("log")
         ax.set_xlim(left=0)
-        ax.set_xlabel(labels.axis(label, "kWh/h"))
+        ax.set_xlabel(labels.axis(label, "kW"))
         ax.xaxis.set_major_locator(MaxNLocator(5))
         number_ticks(ax)
         ax.yaxis.set_major_formatter(FuncFormatter(labels.Numbers()))  # each tick with its own decimals

@@ -78,10 +78,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.attention": ("atención", "attention"),
     "variant.mean_field": ("campo medio", "mean field"),
     # variants of the ablations
-    "variant.headline": ("la de la tesis", "the thesis' own"),
-    "variant.broadcast_late": ("difusión, 1 h tarde", "broadcast, 1 h late"),
+    "variant.headline": ("variante de la tesis", "the thesis' own"),
+    "variant.broadcast_late": ("difusión, 1{space}h tarde", "broadcast, 1{space}h late"),
     "variant.shared_actors": ("actores compartidos", "shared actors"),
-    "variant.horizon_0": ("K = 0 (MADDPG)", "K = 0 (MADDPG)"),
+    "variant.horizon_0": ("K = 0, lo demás igual", "K = 0, all else equal"),
     "variant.horizon_1": ("K = 1", "K = 1"),
     "variant.horizon_6": ("K = 6", "K = 6"),
     "variant.horizon_24": ("K = 24", "K = 24"),
@@ -91,15 +91,15 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.adam": ("Adam", "Adam"),
     "variant.no_habits": ("sin hábitos", "no habits"),
     "variant.no_augment": ("sin días recombinados", "no augmented days"),
-    "variant.no_leak": ("sin gradiente por la guarda", "no gradient through the guard"),
-    "variant.constant_rates": ("ritmos constantes", "constant learning rates"),
+    "variant.no_leak": ("sin gradiente por la salvaguarda", "no gradient through the guard"),
+    "variant.constant_rates": ("tasas de aprendizaje constantes", "constant learning rates"),
     "variant.horizon_0_ou": ("K = 0, ruido OU", "K = 0, OU noise"),
     "variant.horizon_0_critics": ("K = 0, un crítico por vivienda", "K = 0, one critic per home"),
     "variant.guard_off": ("sin salvaguarda", "no guard"),
     "variant.v2g_off": ("sin V2G", "no V2G"),
     "variant.bill_only": ("solo factura", "bill only"),
-    "variant.bill_first": ("factura 3 : 1 red", "bill 3 : 1 grid"),
-    "variant.grid_first": ("factura 1 : 3 red", "bill 1 : 3 grid"),
+    "variant.bill_first": ("factura : red = 3 : 1", "bill : grid = 3 : 1"),
+    "variant.grid_first": ("factura : red = 1 : 3", "bill : grid = 1 : 3"),
     "variant.grid_only": ("solo red", "grid only"),
     "variant.cost_only": ("solo coste", "cost only"),
     "variant.emissions_only": ("solo emisiones", "emissions only"),
@@ -108,8 +108,8 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.trained_on_10": ("entrenado en 10 viviendas", "trained on 10 homes"),
     "variant.noise_10": ("ruido 0,1 σ", "noise 0.1 σ"),
     "variant.noise_30": ("ruido 0,3 σ", "noise 0.3 σ"),
-    "variant.missing_10": ("10 % de lecturas perdidas", "10% of readings lost"),
-    "variant.missing_30": ("30 % de lecturas perdidas", "30% of readings lost"),
+    "variant.missing_10": ("10{space}% de lecturas perdidas", "10% of readings lost"),
+    "variant.missing_30": ("30{space}% de lecturas perdidas", "30% of readings lost"),
     "variant.scale_5": ("5 viviendas", "5 homes"),
     "variant.scale_10": ("10 viviendas", "10 homes"),
     "variant.scale_100": ("100 viviendas", "100 homes"),
@@ -124,7 +124,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "family.maddpg": ("Variantes de MADDPG", "Forms of MADDPG"),
     "family.service": ("Servicio y V2G", "Service and V2G"),
     "family.weights": ("Prioridades entre objetivos", "Priorities among objectives"),
-    "family.meters": ("Medidores defectuosos", "Bad meters"),
+    "family.meters": ("Contadores defectuosos", "Bad meters"),
     "family.unseen": ("Viviendas no vistas", "Unseen homes"),
     # where and when it is measured
     "split.train": ("Entrenamiento", "Training"),
@@ -132,14 +132,14 @@ TEXT: dict[str, tuple[str, str]] = {
     "split.test": ("Prueba", "Test"),
     "split.year": ("Año", "Year"),
     "engine.citylearn": ("CityLearn", "CityLearn"),
-    "engine.model": ("Modelo rápido", "Fast model"),
+    "engine.model": ("modelo rápido", "fast model"),
     "edition.official": ("oficial", "official"),
     "edition.offline": ("sin conexión", "offline"),
     # axes and legends
     "axis.hour": ("Hora del día", "Hour of day"),
     "axis.date": ("Fecha", "Date"),
-    "axis.net": ("Neto del distrito", "District net"),
-    "axis.energy": ("Energía", "Energy"),
+    "axis.net": ("Consumo neto del distrito", "District net"),
+    "axis.power": ("Potencia media", "Mean power"),
     "axis.price": ("Precio", "Price"),
     "axis.carbon": ("Intensidad de carbono", "Carbon intensity"),
     "axis.split": ("Parte del año", "Part of the year"),
@@ -150,12 +150,12 @@ TEXT: dict[str, tuple[str, str]] = {
     "gradients.cosine_mean": ("Media de todos los lotes", "Mean of all batches"),
     "gradients.exact": ("{hours} (exacto)", "{hours} (exact)"),
     "axis.horizon_hours": ("Horizonte K (h)", "Horizon K (h)"),
-    "axis.cosine": ("Coseno con el gradiente exacto (1)", "Cosine to the exact gradient (1)"),
-    "gap.headline": ("La de la tesis", "Headline"),
-    "gap.test_weeks": ("Semanas de prueba", "Test weeks"),
+    "axis.cosine": ("Coseno con el gradiente exacto (–)", "Cosine to the exact gradient (–)"),
+    "gap.headline": ("Variante de la tesis", "Headline"),
+    "gap.test_weeks": ("Entrena en las de prueba", "Trains on the test weeks"),
     "gap.forecasts": ("Previsión exacta", "Exact forecasts"),
-    "gap.own_ahead": ("Consumo propio exacto", "Own net ahead"),
-    "gap.district_ahead": ("Consumo del distrito exacto", "District's net ahead"),
+    "gap.own_ahead": ("Neto propio, exacto", "Own net ahead"),
+    "gap.district_ahead": ("Neto del distrito, exacto", "District's net ahead"),
     "gap.price_ahead": ("Precio y carbono exactos", "Price and carbon ahead"),
     "gap.central": ("Ejecución central", "Central execution"),
     "gap.wide": ("Redes mayores", "Larger nets"),
@@ -188,16 +188,16 @@ TEXT: dict[str, tuple[str, str]] = {
     "weeks.test": ("semanas de prueba", "test weeks"),
     "weeks.year": ("año entero", "whole year"),
     "legend.missed": ("sin atender {missed} de {all}", "{missed} of {all} missed"),
-    "legend.load": ("Demanda", "Load"),
+    "legend.load": ("Consumo", "Load"),
     "legend.pv": ("Fotovoltaica", "PV"),
     "legend.price": ("Precio", "Price"),
     "legend.carbon": ("Carbono", "Carbon"),
     "legend.battery": ("Baterías", "Batteries"),
     "legend.chargers": ("Coches", "Cars"),
     "legend.appliances": ("Electrodoméstico", "Appliance"),
-    "legend.net": ("Neto", "Net"),
+    "legend.net": ("Consumo neto", "Net"),
     "legend.car_soc": ("Coches conectados", "Connected cars"),
-    # months, for dates
+    # months, for the dates of axes and of sentences
     "month.1": ("ene", "Jan"),
     "month.2": ("feb", "Feb"),
     "month.3": ("mar", "Mar"),
@@ -210,6 +210,19 @@ TEXT: dict[str, tuple[str, str]] = {
     "month.10": ("oct", "Oct"),
     "month.11": ("nov", "Nov"),
     "month.12": ("dic", "Dec"),
+    "full_month.1": ("enero", "January"),
+    "full_month.2": ("febrero", "February"),
+    "full_month.3": ("marzo", "March"),
+    "full_month.4": ("abril", "April"),
+    "full_month.5": ("mayo", "May"),
+    "full_month.6": ("junio", "June"),
+    "full_month.7": ("julio", "July"),
+    "full_month.8": ("agosto", "August"),
+    "full_month.9": ("septiembre", "September"),
+    "full_month.10": ("octubre", "October"),
+    "full_month.11": ("noviembre", "November"),
+    "full_month.12": ("diciembre", "December"),
+    "date.long": ("{day} de {month}", "{day} {month}"),
     # table headings
     "table.controller": ("Controlador", "Controller"),
     "table.variant": ("Variante", "Variant"),
@@ -291,12 +304,12 @@ TEXT: dict[str, tuple[str, str]] = {
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
     ),
     "caption.gradients": (
-        "Coseno entre el gradiente del actor de cada horizonte y el exacto ({hours} h a través del modelo), con "
+        "Coseno entre el gradiente del actor de cada horizonte y el exacto ({hours}{space}h a través del modelo), con "
         "actores fijos y un crítico ya entrenado ({seeds} semillas): de un lote de {batch} copias y, entre "
         "paréntesis, de la media de todos los lotes. {values}.",
-        "Cosine between each horizon's actor gradient and the exact one ({hours} h through the model), with actors "
-        "that stand still and a trained critic ({seeds} seeds): of a batch of {batch} copies and, in brackets, of the "
-        "mean of all batches. {values}.",
+        "Cosine between each horizon's actor gradient and the exact one ({hours}{space}h through the model), with "
+        "actors that stand still and a trained critic ({seeds} seeds): of a batch of {batch} copies and, in brackets, "
+        "of the mean of all batches. {values}.",
     ),
     "caption.gap": (
         "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo aprendiz ({seeds} semillas). "
@@ -305,10 +318,16 @@ TEXT: dict[str, tuple[str, str]] = {
         "On the test weeks: {values}.",
     ),
     "caption.composite_by_split": (
-        "Compuesto sobre BAU en cada parte del año de quienes cumplen el servicio, {engine}, edición {edition}; "
-        "puntos pequeños, semillas; bigotes, intervalo t del 95{space}%. De {first} a {last}: {gaps}.",
+        "Compuesto sobre BAU en cada parte del año de quienes cumplen el servicio, {engine}, edición {edition}; puntos "
+        "pequeños, semillas; bigotes, intervalo t del 95{space}%. De las {first} a las {last}, entre otros: {gaps}.",
         "Composite over BAU in each part of the year of those that pass the service gate, {engine}, {edition} "
-        "edition; small points are seeds, whiskers 95% t intervals. From {first} to {last}: {gaps}.",
+        "edition; small points are seeds, whiskers 95% t intervals. From {first} to {last}, among them: {gaps}.",
+    ),
+    "caption.learning_curve": (
+        "Curva de aprendizaje de la semilla {seed}: {what}, frente al tiempo de reloj de una máquina que hacía más "
+        "cosas y a las actualizaciones. Compuesto en la última validación: {ends}. De referencia: {references}.",
+        "Learning curve of seed {seed}: {what}, against updates and the wall clock of a machine that had other work "
+        "too. Composite at the last validation: {ends}. For reference: {references}.",
     ),
     "caption.learning_curves": (
         "Curvas de aprendizaje (semillas: {seeds}): {what}, frente al tiempo de reloj de una máquina que hacía más "
@@ -327,7 +346,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "composite on the validation weeks (fast model)",
     ),
     "caption.mean_day": (
-        "Día medio del distrito ({days} días): consumo neto por controlador, con la demanda no controlada, la "
+        "Día medio del distrito ({days} días): consumo neto por controlador, con el consumo no controlable, la "
         "fotovoltaica y el precio. Donde hay semillas ({seeds}), su media; líneas finas, cada una. Máximo del día "
         "medio: {peaks}.",
         "Mean day of the district ({days} days): net consumption by controller, with the uncontrolled load, PV and "
@@ -349,15 +368,18 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.peak": ("{controller} {peak}{space}kW", "{controller} {peak}{space}kW"),
     "caption.departure_margins": (
         "Margen de carga en las salidas viables (semilla {seed}): SOC al salir menos el requerido; en escala "
-        "logarítmica, para que se vean, en negro, las que no llegan a la tolerancia de {tolerance} puntos. Son: "
-        "{missed}.",
+        "logarítmica, para que se vean, en negro a la izquierda de la línea de trazos, las que no llegan a la "
+        "tolerancia de {tolerance} puntos. Son: {missed}.",
         "Charge margin at feasible departures (seed {seed}): SOC on leaving minus the required one; on a logarithmic "
-        "scale, so that those below the tolerance of {tolerance} points, black, can be seen. These are: {missed}.",
+        "scale, so that those below the tolerance of {tolerance} points, black and left of the dashed line, can be "
+        "seen. These are: {missed}.",
     ),
     "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
     "caption.home_heatmap": (
-        "{kpi} de cada vivienda, cambio frente a BAU (semilla {seed}); a rayas, donde sube. {spread}.{failing}",
-        "{kpi} of each home, change against BAU (seed {seed}); hatched where it rises. {spread}.{failing}",
+        "{kpi} de cada vivienda, cambio frente a BAU (semilla {seed}); a rayas, donde la cifra supera cero. "
+        "Entre otros, {spread}.{failing}",
+        "{kpi} of each home, change against BAU (seed {seed}); hatched where the figure is above zero. "
+        "Among them, {spread}.{failing}",
     ),
     "caption.home_spread": (
         "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home})",
@@ -370,43 +392,47 @@ TEXT: dict[str, tuple[str, str]] = {
         "the cheapest decile to the dearest: {price}.",
     ),
     "caption.response": (
-        "{controller} {low} → {high}{space}kWh/h",
-        "{controller} {low} → {high}{space}kWh/h",
+        "{controller} {low} → {high}{space}kW",
+        "{controller} {low} → {high}{space}kW",
     ),
     "caption.engine_distance": (
         "Distancia entre el modelo rápido y CityLearn, por indicador ({split}); las menores que {floor}, iguales "
-        "salvo redondeo, se dibujan ahí. La mayor es {worst} ({kpi}, {controller}); la línea marca {bar}, lo "
+        "salvo redondeo, se dibujan ahí. La mayor{apart} es {worst} ({kpi}, {controller}); la línea marca {bar}, lo "
         "exigido.{plans}",
         "Distance between the fast model and CityLearn, by KPI ({split}); those below {floor}, equal up to rounding, "
-        "are drawn there. The largest is {worst} ({kpi}, {controller}); the line marks {bar}, the bar set.{plans}",
+        "are drawn there. The largest{apart} is {worst} ({kpi}, {controller}); the line marks {bar}, the bar "
+        "set.{plans}",
     ),
+    "caption.plans_apart": (" sin los planes del MPC", " without MPC's plans"),
     "caption.engine_plans": (
-        " Los planes del MPC la superan, hasta {worst} ({kpi}, {controller}): se resuelven de nuevo cada hora y, donde "
-        "dos cuestan casi lo mismo, decide lo que CityLearn redondea al guardar en float32; con las mismas acciones "
-        "el año es el mismo.",
-        " MPC's plans exceed it, up to {worst} ({kpi}, {controller}): they are solved anew every hour, and where two "
-        "cost nearly the same, what CityLearn's float32 storage rounds away decides; the same actions give the same "
-        "year.",
+        " Los planes del MPC pasan de esa línea, hasta {worst} ({kpi}, {controller}): se resuelven de nuevo cada hora "
+        "y, donde dos cuestan casi lo mismo, decide lo que CityLearn redondea al guardar en float32; con las mismas "
+        "acciones el año es el mismo.",
+        " MPC's plans pass that line, up to {worst} ({kpi}, {controller}): they are solved anew every hour, and where "
+        "two cost nearly the same, what CityLearn's float32 storage rounds away decides; the same actions give the "
+        "same year.",
     ),
     "caption.policy_day": (
         (
-            "Un día de la política, el {date}: energía por hora del distrito, estado de carga y precio. El "
-            "mayor consumo neto es {peak}{space}kWh a las {hour}{space}h; las baterías cargan "
+            "Un día de {controller}, el {date}: potencia media del distrito en cada hora, estado de carga (SOC), "
+            "precio y carbono. El mayor consumo neto es {peak}{space}kW a las {hour}{space}h; las baterías cargan "
             "{charged}{space}kWh y los coches reciben {cars}{space}kWh."
         ),
         (
-            "A day of the policy, {date}: hourly energy of the district, state of charge and price. "
-            "The highest net consumption is {peak}{space}kWh at hour {hour}; batteries charge "
+            "A day of {controller}, {date}: the district's mean power in each hour, state of charge (SOC), price and "
+            "carbon. The highest net consumption is {peak}{space}kW at hour {hour}; batteries charge "
             "{charged}{space}kWh and cars receive {cars}{space}kWh."
         ),
     ),
     "caption.main": (
         "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t del 95{space}% entre "
         "semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; los que no "
-        "lo cumplen van aparte, al final. Quien conoce el futuro (MPC perfecto, óptimo) es cota, no competidor.",
+        "lo cumplen van aparte, al final. Compuesto, sobre BAU: {composite}. Quien conoce el futuro (MPC perfecto, "
+        "óptimo) no compite; cota es solo la del óptimo, que no se simula.",
         "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where there is "
         "more than one. Service: departures met ≥ {gate} and every cycle served; those that fail are listed apart, "
-        "last. Who knows the future (MPC, perfect; optimum) is a bound, no competitor.",
+        "last. Composite, over BAU: {composite}. Who knows the future (MPC, perfect; optimum) does not compete; only "
+        "the optimum's bound is one, and it is not simulated.",
     ),
     "caption.verdict": (
         "Lo que consigue {controller}, semilla {seed}, y BAU, en semanas que no vio: {split}, {engine}, edición "
@@ -450,13 +476,13 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.forest": (
         (
-            "{family}: diferencia de compuesto con «{reference}», semilla a semilla (puntos), su media y su "
-            "intervalo t "
-            "del 95{space}%; {split}, {engine}, edición {edition}. Menos es mejor. {differences}.{failing}"
+            "{family}: diferencia de compuesto con «{reference}», semilla a semilla (puntos; {seeds} semillas), su "
+            "media y su intervalo t del 95{space}%; {split}, {engine}, edición {edition}. Menos es mejor. "
+            "{differences}.{failing}"
         ),
         (
-            "{family}: difference in composite to “{reference}”, seed by seed (points), its mean and 95% t interval; "
-            "{split}, {engine}, {edition} edition. Lower is better. {differences}.{failing}"
+            "{family}: difference in composite to “{reference}”, seed by seed (points; {seeds} seeds), its mean and "
+            "95% t interval; {split}, {engine}, {edition} edition. Lower is better. {differences}.{failing}"
         ),
     ),
     "caption.forest_line": (
@@ -475,7 +501,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "{ours} menos cada controlador: diferencia de compuesto por semillas ({seeds}) y por semanas de prueba "
         "({weeks}), cada punto una, con su media y su intervalo t del 95{space}%; {split}, {engine}, edición "
         "{edition}. Por debajo de cero gana {ours}; más allá de ±{linear} la escala es logarítmica. "
-        "{differences}.{doubtful}{failing}",
+        "Entre otros, {differences}.{doubtful}{failing}",
         "{ours} minus each controller: difference in composite by seed ({seeds}) and by test week ({weeks}), a point "
         "each, with mean and 95% t interval; {split}, {engine}, {edition} edition. Below zero, {ours} is better; "
         "beyond ±{linear} the scale is logarithmic. {differences}.{doubtful}{failing}",
@@ -489,8 +515,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "of a hundred: {steps}.",
     ),
     "caption.step": (
-        "{controller} {mean} y {rare}{space}kWh/h",
-        "{controller} {mean} and {rare}{space}kWh/h",
+        "{controller} {mean} y {rare}{space}kW",
+        "{controller} {mean} and {rare}{space}kW",
     ),
     "caption.dagger": (
         " † Por debajo del servicio exigido: {variants}.",
@@ -540,14 +566,14 @@ TEXT: dict[str, tuple[str, str]] = {
         ),
     ),
     "caption.levels": (
-        "Compuesto de cada aprendiz: media con su intervalo t del 95 % y media intercuartílica con el suyo por "
-        "remuestreo, sobre semillas; {split}, {engine}, edición {edition}.",
+        "Compuesto de cada aprendiz: media con su intervalo t del 95{space}% y media intercuartílica con el suyo por "
+        "bootstrap, entre semillas; {split}, {engine}, edición {edition}.",
         "Each learner's composite: mean with its 95% t interval, and interquartile mean with its bootstrap interval, "
         "over seeds; {split}, {engine}, {edition} edition.",
     ),
     "caption.service_kpis": (
         "Lo que cuesta el servicio y lo que aporta descargar los coches: indicadores de cada variante, media e "
-        "intervalo t del 95 % sobre semillas; {split}, {engine}, edición {edition}.",
+        "intervalo t del 95{space}% entre semillas; {split}, {engine}, edición {edition}.",
         "What service costs, and what discharging the cars brings: KPIs of each variant, mean and 95% t interval over "
         "seeds; {split}, {engine}, {edition} edition.",
     ),
@@ -639,17 +665,25 @@ def number(value: float, digits: int | None = 2, *, sign: bool = False) -> str:
     return "+" + text if sign and not zero else text
 
 
+def decimals(text: str) -> str:
+    """A text with figures such as ``7.4 + 11``, with the language's decimal mark."""
+    return text.replace(".", _choose(",", "."))
+
+
 def percent(ratio: float, digits: int = 0, *, sign: bool = False) -> str:
     """A ratio as a percentage: 0.873 -> ``87 %`` in Spanish, ``87%`` in English."""
     return number(100 * ratio, digits, sign=sign) + _choose(SPACE + "%", "%")
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def scientific(value: float) -> str:
-    """A small figure by its order of magnitude: ``3.1e−7``; 0 stays 0."""
+    """A small figure by its order of magnitude: ``3.1 × 10⁻⁷``; 0 stays 0."""
     if value == 0 or math.isnan(value):
         return number(value, 0)
     mantissa, exponent = f"{value:.1e}".split("e")  # rounded first: 9.96e-7 is 1.0e-6
-    return f"{number(float(mantissa), 1)}e{number(int(exponent), 0)}"
+    return f"{number(float(mantissa), 1)} × 10{str(int(exponent)).translate(_RAISED)}"
 
 
 def interval(mean: float, half: float | None, digits: int = 2) -> str:
@@ -695,9 +729,15 @@ UNITS = {"EUR": "€", "EUR/kWh": "€/kWh", "kg": "kg CO₂", "kg/kWh": "kg CO�
 
 
 def day(row: int) -> str:
-    """The day of data row ``row`` (hours after 2024-08-01 00:00) as ``27 ago`` or ``27 Aug``."""
+    """The day of data row ``row`` (hours after 2024-08-01 00:00) on an axis: ``27 ago`` or ``27 Aug``."""
     date = FIRST_DAY + dt.timedelta(days=int(row) // 24)
     return f"{date.day}{SPACE}{t(f'month.{date.month}')}"
+
+
+def date(row: int) -> str:
+    """The same in a sentence: ``27 de agosto`` or ``27 August``."""
+    date = FIRST_DAY + dt.timedelta(days=int(row) // 24)
+    return t("date.long", day=date.day, month=t(f"full_month.{date.month}"))
 
 
 def listing(texts: Sequence[str]) -> str:
@@ -734,7 +774,7 @@ _LATEX = {
     "≥": r"$\geq$",
     "≤": r"$\leq$",
     "σ": r"$\sigma$",
-    "µ": r"$\mu$",
+    "µ": r"\textmu{}",
     "«": r"\guillemotleft{}",
     "»": r"\guillemotright{}",
     "“": "``",
@@ -743,6 +783,9 @@ _LATEX = {
     "†": r"\textdagger{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "×": r"$\times$",
+    "⁻": r"\textsuperscript{$-$}",
+    **{raised: rf"\textsuperscript{{{digit}}}" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     SPACE: r"\,",
 }
 

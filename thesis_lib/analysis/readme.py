@@ -56,7 +56,7 @@ def block(kpis: pd.DataFrame | None, profile: str, seeds: int) -> str:
     if kpis is None or comparison.ours(rows) is None or tables.BAU not in set(rows["controller"]):
         return labels.t("readme.nothing", command=f"make {profile}")
     bounded = tables.with_bound(kpis, **WHERE)
-    notes = labels.t("readme.notes", gate=_gate())
+    notes = labels.t("readme.notes", gate=_gate(), composite=tables.composite())
     parts = [_headline(rows, profile, seeds), _picture(profile), _table(bounded), notes]
     return "\n\n".join(part for part in parts if part)
 

@@ -313,6 +313,10 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.variant(name) for name in values]
         elif column == "base":
             cells = [labels.controller(name) for name in values]
+        elif column == "home":
+            cells = [str(name).removeprefix("Building_") for name in values]
+        elif column in ("charger_kw", "car_kwh"):  # a text, for a home may have two
+            cells = [labels.decimals(str(value)) for value in values]
         elif column == "unit":
             cells = [labels.unit(name) for name in values]
         elif column in ("kpi", "split", "group", "figure"):
@@ -441,8 +445,14 @@ def caption(kind: str, *, split: str, engine: str = "citylearn", edition: str = 
         engine=labels.t(f"engine.{engine}"),
         edition=labels.t(f"edition.{edition}"),
         gate=labels.number(evaluation.GATE, 2),
+        composite=composite(),
         **values,
     )
+
+
+def composite() -> str:
+    """What the composite is made of, in the language in use: ``0.25 cost + ... + 0.15 import``."""
+    return " + ".join(f"{labels.number(share, 2)} {labels.kpi(term).lower()}" for term, share in WEIGHTS.items())
 
 
 # ------------------------------------------------- from stored flows to the frames that figures take

@@ -87,11 +87,11 @@ TEXT: dict[str, tuple[str, str]] = {
         "Ablation with and without V2G, paired by seed, with battery wear.",
     ),
     "claim.7.said": (
-        "Baterías al 25{space}% de C en vez de al 15{space}%, autoconsumo solar total (+15{space}%).",
+        "Baterías con una tasa C del 25{space}% en vez del 15{space}%, autoconsumo solar total (+15{space}%).",
         "Batteries at 25% instead of 15% C-rate, full solar self-consumption (+15%).",
     ),
     "claim.7.hypothesis": (
-        "C medio ≥ 25{space}% (BAU ≤ 15{space}%), autoconsumo ≥ 99{space}% y 15 puntos más que BAU.",
+        "Tasa C media ≥ 25{space}% (BAU ≤ 15{space}%), autoconsumo ≥ 99{space}% y 15 puntos más que BAU.",
         "Mean C-rate ≥ 25% (BAU ≤ 15%), self-consumption ≥ 99% and 15 points above BAU.",
     ),
     "claim.7.test": (
@@ -145,7 +145,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "claim.12.said": ("La atención o el campo medio ayudan.", "Attention or mean field help."),
     "claim.12.hypothesis": (
-        "Ambas bajan el compuesto frente a la variante local, con servicio.",
+        "Ambos bajan el compuesto frente a la variante local, con servicio.",
         "Both lower the composite against the local variant, with service.",
     ),
     "claim.12.test": ("Ablación pareada por semillas, Holm.", "Ablation paired by seed, Holm."),
@@ -169,8 +169,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "claim.15.said": ("Escalable, transferible, robusto.", "Scalable, transferable, robust."),
     "claim.15.hypothesis": (
-        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y contadores defectuosos sigue bajo BAU "
-        "y cumple el servicio.",
+        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y contadores defectuosos sigue por "
+        "debajo de BAU y cumple el servicio.",
         "A home takes no more time among a thousand; with unseen homes and bad meters it stays below BAU and serves.",
     ),
     "claim.15.test": (
@@ -189,10 +189,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "found.seeds": ("{there} de {wanted} semillas", "{there} of {wanted} seeds"),
     "found.savings": ("{ours}, {seeds}. {texts}", "{ours}, {seeds}. {texts}"),
     "found.marlisa": (
-        "MARLISA importa un {own} menos que {base}; el ahorro de MADDPG, {points} puntos frente al suyo; compuesto "
+        "MARLISA importa un {own} menos que {base}; el ahorro de {ours}, {points} puntos frente al suyo; compuesto "
         "{composite} ({seeds} semillas en común).",
-        "MARLISA imports {own} less than {base}; MADDPG's saving, {points} points against it; composite {composite} "
-        "({seeds} seeds in common).",
+        "MARLISA imports {own} less than {base}; the saving of {ours}, {points} points against it; composite "
+        "{composite} ({seeds} seeds in common).",
     ),
     "found.citation": (
         "Es multiagente: un agente por edificio, y se coordinan entre sí. {here} (aquí, {homes} viviendas).",
@@ -227,7 +227,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Self-consumption {level}, {more} points against BAU. {rates}",
     ),
     "found.c_rate": (
-        "C de {controller}: media {mean}, mediana {median} (cuartiles {low} y {high}).",
+        "Tasa C de {controller}: media {mean}, mediana {median} (cuartiles {low} y {high}).",
         "C-rate of {controller}: mean {mean}, median {median} (quartiles {low} and {high}).",
     ),
     "found.year": (
@@ -317,6 +317,14 @@ TEXT: dict[str, tuple[str, str]] = {
         "within the table, probability of improvement; value (t interval) and IQM (bootstrap interval) are those of "
         "the row's own controller ({split}, {engine}, {edition} edition).",
     ),
+    "caption.compare_terms": (
+        "{ours} menos {rival}, indicador por indicador, sobre BAU: diferencia pareada por semillas (intervalo t del "
+        "95{space}%), p de Holm en la tabla, probabilidad de mejora; valor (intervalo t) e IQM (intervalo bootstrap) "
+        "son los de {rival} ({split}, {engine}, edición {edition}).",
+        "{ours} minus {rival}, KPI by KPI, over BAU: difference paired by seed (95% t interval), Holm's p within the "
+        "table, probability of improvement; value (t interval) and IQM (bootstrap interval) are those of {rival} "
+        "({split}, {engine}, {edition} edition).",
+    ),
     # the figures of the READMEs
     "readme.nothing": (
         "**Aún sin cifras.** Las escribe aquí `{command}` cuando ha terminado; ninguna se escribe a mano.",
@@ -331,9 +339,9 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "readme.behind": (
         "**{ours} no es el mejor: llega a {value} del compuesto de la práctica habitual (un {rest} menos), en semanas "
-        "que nadie usó para entrenar, y por delante queda {names}.**",
+        "que nadie usó para entrenar, y por delante: {names}.**",
         "**{ours} is not the best: it reaches {value} of business as usual's composite ({rest} less), on weeks nobody "
-        "trained on, and ahead of it is {names}.**",
+        "trained on, and ahead of it: {names}.**",
     ),
     "readme.fails": (
         "**{ours} no da el servicio exigido** (salidas atendidas ≥ {gate} y todos los ciclos, con cada semilla): su "
@@ -357,27 +365,29 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "readme.absent": ("Aún sin filas: {names}.", "No rows yet: {names}."),
     "readme.notes": (
-        "Semanas de prueba, CityLearn, edición oficial; todo sobre la práctica habitual (menos es mejor), media ± "
-        "intervalo t del 95{space}% entre semillas; salidas atendidas, de la peor semilla. † no da el servicio exigido "
-        "(≥ {gate} y todos los ciclos). ‡ conoce el futuro: cota, no competidor; la del óptimo es de un programa "
-        "lineal, sin simular. El MPC manda en todas las viviendas "
-        "desde un ordenador central. Cada vivienda del MADDPG decide sola: «local» no oye nada; «difusión», dos sumas "
-        "del distrito; «anuncio», siete, y las baterías responden a la de lo que coches y aparatos van a tomar. "
-        "«MADDPG» a secas es su forma publicada (memoria y críticos, sin modelo), con los mismos hábitos y la misma "
-        "guarda; todos los que aprenden parten de «Hábitos, sin aprender» y leen, como da CityLearn, precio y tiempo "
-        "exactos de 6, 12 y 24{space}h después.",
-        "Test weeks, CityLearn, official edition; all over business as usual (lower is better), mean ± 95% t interval "
-        "over seeds; departures met, of the worst seed. † fails the service gate (≥ {gate} and every cycle). ‡ knows "
-        "the future: a bound, no competitor; the optimum's is a linear programme's, not simulated. MPC commands all "
-        "homes from one central computer. Each home of MADDPG "
+        "Semanas de prueba, CityLearn, edición oficial; todo sobre la práctica habitual (menos es mejor). Compuesto: "
+        "{composite}. Media ± intervalo t del 95{space}% entre semillas; salidas atendidas, de la peor semilla. † no "
+        "da el servicio exigido (≥ {gate} y todos los ciclos). ‡ conoce el futuro y no compite; cota es solo la del "
+        "óptimo, de un programa lineal, sin simular. El MPC manda en todas las viviendas desde un ordenador central. "
+        "Cada vivienda del MADDPG decide sola: «local» no oye nada; «difusión», dos sumas del distrito; «anuncio», "
+        "siete, y las baterías responden a la de lo que coches y aparatos van a tomar. «MADDPG» a secas aprende de la "
+        "memoria y de los críticos, sin modelo, con los mismos hábitos y la misma salvaguarda (docs/algorithm.md dice "
+        "en qué se aparta del artículo); todos los que aprenden parten de «Hábitos, sin aprender» y leen de CityLearn "
+        "el precio y la irradiancia de 6, 12 y 24{space}h después, exactos salvo el precio en torno a dos días de fin "
+        "de año.",
+        "Test weeks, CityLearn, official edition; all over business as usual (lower is better). Composite: "
+        "{composite}. Mean ± 95% t interval over seeds; departures met, of the worst seed. † fails the service gate (≥ "
+        "{gate} and every cycle). ‡ knows the future and does not compete; only the optimum's bound is one, of a "
+        "linear programme, not simulated. MPC commands all homes from one central computer. Each home of MADDPG "
         "decides by itself: the local one hears nothing, broadcast two sums of the district, announced seven, and its "
-        "batteries answer the one of what cars and appliances are about to take. MADDPG alone is its published form "
-        "(replay and critics, no model) with the same habits and guard; every learner starts from the untrained habits "
-        "and reads, as CityLearn gives them, the exact price and weather 6, 12 and 24{space}h ahead.",
+        "batteries answer the one of what cars and appliances are about to take. MADDPG alone learns from replay and "
+        "critics, without the model, with the same habits and guard (docs/algorithm.md has its differences from the "
+        "paper); every learner starts from the untrained habits and reads CityLearn's price and irradiance 6, 12 and "
+        "24{space}h ahead, exact but for the price around two days at the turn of the year.",
     ),
     "speed.what": ("Qué", "What"),
     "speed.here": ("Aquí", "Here"),
-    "speed.beside": ("Al lado", "Beside it"),
+    "speed.beside": ("Comparado con", "Beside it"),
     "speed.ratio": ("Razón", "Ratio"),
     "speed.rate": ("pasos/s", "steps/s"),
     "speed.forward": ("Comunidad, 1024 copias", "Community, 1,024 copies"),
@@ -393,12 +403,18 @@ TEXT: dict[str, tuple[str, str]] = {
     "speed.training": ("Entrenamiento de MADDPG cooperativo", "Training of Cooperative MADDPG"),
     "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
     "speed.updates": ("actualizaciones/s", "updates/s"),
-    "speed.independent_td3": ("17 TD3 independientes, sin hábitos ni guarda", "17 independent TD3, no habits or guard"),
-    "speed.independent_sac": ("17 SAC independientes, sin hábitos ni guarda", "17 independent SAC, no habits or guard"),
+    "speed.independent_td3": (
+        "17 TD3 independientes, sin hábitos ni salvaguarda",
+        "17 independent TD3, no habits or guard",
+    ),
+    "speed.independent_sac": (
+        "17 SAC independientes, sin hábitos ni salvaguarda",
+        "17 independent SAC, no habits or guard",
+    ),
     "speed.decision": ("Decisión de las 17 viviendas (ONNX)", "Decision for all 17 homes (ONNX)"),
     "speed.year": (
         "Con CityLearn actuando por HTTP todo un año, los indicadores se apartan de los de la misma política en "
-        "proceso {difference} a lo sumo.",
+        "el propio proceso {difference} a lo sumo.",
         "With CityLearn acting over HTTP for a year, KPIs differ from those of the same policy in process by at most "
         "{difference}.",
     ),
@@ -419,7 +435,7 @@ TEXT: dict[str, tuple[str, str]] = {
 
 # What each setting means, for the Spanish tables; the English words stand beside the values in configs/*.yaml.
 SETTINGS_ES = {
-    "rollout_horizon": "K: horas que se recorren en la comunidad diferenciable; 0 es MADDPG como se publicó",
+    "rollout_horizon": "K: horas que se recorren en la comunidad diferenciable; 0: MADDPG, solo de la memoria",
     "terminal_value": "K > 0: el crítico valora lo que viene tras la hora K",
     "discount": "descuento de la recompensa, por hora",
     "return_hours": "K = 0: recompensas que suma una transición antes de recurrir al crítico (horas)",
@@ -430,9 +446,9 @@ SETTINGS_ES = {
     "critics": "central (uno, de la recompensa del equipo) | per_agent (uno por vivienda)",
     "critic_units": "anchura de las dos capas ocultas del crítico (unidades)",
     "actor_optimiser": "adam | muon (cada matriz de pesos da pasos ortogonales)",
-    "actor_rate": "ritmo de aprendizaje de los actores",
-    "weight_decay": "de los actores: por el ritmo, la parte que pierden los pesos en cada actualización",
-    "critic_rate": "ritmo de aprendizaje del crítico (Adam)",
+    "actor_rate": "tasa de aprendizaje de los actores",
+    "weight_decay": "de los actores: por la tasa de aprendizaje, la parte que pierden los pesos en cada actualización",
+    "critic_rate": "tasa de aprendizaje del crítico (Adam)",
     "target_rate": "parte de los pesos nuevos que entra en las redes objetivo en cada actualización",
     "gradient_clip": "mayor norma de un gradiente, actores y crítico por separado",
     "mixed_precision": "redes en bfloat16, entorno en float32",
@@ -440,22 +456,22 @@ SETTINGS_ES = {
     "updates": "presupuesto: actualizaciones de los actores (número)",
     "minutes": "presupuesto: tiempo de reloj del entrenamiento de una semilla (minutos)",
     "batch": "copias que se recorren a la vez (K > 0), transiciones de una actualización (K = 0) (número)",
-    "final_rate": "los ritmos caen en coseno hasta esta parte en la última actualización",
+    "final_rate": "las tasas de aprendizaje caen en coseno hasta esta parte en la última actualización",
     "validate_every": "actualizaciones entre validaciones, que también guardan el estado (número)",
     "habits": "los actores parten de lo que hace una vivienda cuidadosa, en vez de partir de nada",
     "guard": "sube las acciones para que no falle ninguna salida ni ningún plazo",
     "trained_homes": "entrena en estas primeras viviendas y actúa en todas (actores compartidos); 0: todas (número)",
     "v2g": "los coches pueden descargar",
-    "guard_leak": "parte del gradiente que pasa donde la guarda ha subido una acción",
+    "guard_leak": "parte del gradiente que pasa donde la salvaguarda ha subido una acción",
     "guard_spare_steps": "planifica las salidas estas horas antes de la anunciada (horas)",
-    "guard_tolerance": "SOC bajo el requerido que la guarda acepta; 0,05 aún cuenta como atendido (de la capacidad)",
+    "guard_tolerance": "SOC por debajo del requerido que la salvaguarda acepta; 0,05 aún cuenta (de la capacidad)",
     "replicate": "viviendas de la comunidad, las primeras o copias; 0: las de los datos (número)",
-    "augment": "entrena con días, viviendas, tiempo y precios recombinados de las filas de entrenamiento",
+    "augment": "entrena con días, viviendas, meteorología y precios recombinados de las filas de entrenamiento",
     "swap_share": "con augment: parte de las viviendas que toma el consumo o el sol de otra",
     "reward": "team (del distrito) | individual (cada vivienda, de su consumo neto)",
     "weights": "de los términos de la recompensa, cada uno sobre el de la práctica habitual",
-    "reward_offset": "se suma a la recompensa de cada hora: cerca de menos su media, los valores quedan cerca de 0",
-    "observation_noise": "al evaluar: ruido de los medidores, en desviaciones típicas de lo que leen",
+    "reward_offset": "se suma a la recompensa de cada hora; cerca de menos su media, los valores quedan cerca de 0",
+    "observation_noise": "al evaluar: ruido de los contadores, en desviaciones típicas de lo que leen",
     "observation_missing": "al evaluar: parte de las horas en que no llegan las lecturas de una vivienda",
     "replay_capacity": "transiciones recordadas (número)",
     "copies": "comunidades que recogen experiencia a la vez (número)",

@@ -50,5 +50,5 @@ LEARNERS: dict[str, type[Run]] = {
     "independent_td3": independent.TD3,
     "independent_sac": independent.SAC,
     "marlisa": marlisa.MARLISA,
-    "maddpg": Run,  # as published: rollout_horizon 0
+    "maddpg": Run,  # rollout_horizon 0
 }

@@ -74,7 +74,7 @@ class LearnerConfig(BaseModel):
     algorithm: Literal["td3", "sac"]
     reward: Literal["individual", "team"]  # of each home on its own net, or of the district
     habits: bool  # actors start from what a careful household does, and say by how much to depart from it
-    updates: int = Field(ge=1)  # budget: gradient updates of the actors
+    updates: int = Field(ge=1)  # budget: gradient updates, critic_warmup of them of the critics alone
     minutes: float = Field(gt=0)  # stop earlier after this much wall-clock time
     batch: int = Field(ge=1)  # transitions of an update
     validate_every: int = Field(ge=1)  # updates between validations, which also write the checkpoints

@@ -189,7 +189,7 @@ class SpreadCharging(BusinessAsUsual):
 
 
 class Random:
-    """Uniform actions within the bounds, the same for the same seed: the floor of every comparison."""
+    """Uniform actions within the bounds, the same for the same seed: what no knowledge at all comes to."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

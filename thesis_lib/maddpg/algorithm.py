@@ -33,7 +33,7 @@ class MADDPGConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rollout_horizon: int = Field(ge=0)  # K, hours rolled through the model; 0 is MADDPG as published
+    rollout_horizon: int = Field(ge=0)  # K, hours rolled through the model; 0: MADDPG, from replay alone
     terminal_value: bool  # K > 0: let the critic value what comes after hour K
     discount: float = Field(gt=0, le=1)  # g, per hour
     return_hours: int = Field(ge=1)  # K = 0: rewards that a transition sums before it bootstraps; 1 as published
