@@ -7,6 +7,7 @@ Without one its tests are skipped, except in ``make deploy-check``, which brings
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from thesis_lib.serving import app, latency
 
 DEPLOY = paths.ROOT / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "kubernetes" / "overlays").iterdir())
+SERVING, ADDED = ("cloud", "local", "secure"), ("gpu", "training")  # one of the first is applied, then any of the others
 UID, PORT = 1001, 8000
 BROUGHT = {"maddpg-tls", "maddpg-api-token", "maddpg-lab"}  # Secrets that whoever deploys makes; none is in git
 METRICS = {
@@ -159,6 +161,11 @@ def rendered(overlay: str) -> list[Object]:
     return [found for found in yaml.safe_load_all(_rendered(overlay)) if found]
 
 
+def applied(overlay: str) -> list[Object]:
+    """What is in the cluster with the overlay: those of ``ADDED`` hold their own objects alone."""
+    return [*rendered("local"), *rendered(overlay)] if overlay in ADDED else rendered(overlay)
+
+
 def named(objects: list[Object], kind: str) -> dict[str, Object]:
     return {found["metadata"]["name"]: found for found in objects if found["kind"] == kind}
 
@@ -283,7 +290,7 @@ def dangling(objects: list[Object]) -> list[str]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_reference_leads_to_what_it_names(overlay):
-    assert dangling(rendered(overlay)) == []
+    assert dangling(applied(overlay)) == []
 
 
 BREAKS: dict[str, Callable[[dict[str, dict[str, Object]]], Any]] = {
@@ -316,7 +323,8 @@ def test_a_reference_that_leads_nowhere_is_noticed(broken):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_pod_is_restricted_and_bounded(overlay):
-    objects = rendered(overlay)
+    objects = applied(overlay)
+    assert not named(objects, "Secret"), "a secret in git"
     assert (
         named(objects, "Namespace")["maddpg"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
         == "restricted"
@@ -340,7 +348,17 @@ def test_every_pod_is_restricted_and_bounded(overlay):
             assert f"--tag {container['image']} " in read("Dockerfile")
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("serving", SERVING)
+def test_training_and_the_lab_change_nothing_that_serves(serving):
+    assert {*SERVING, *ADDED} == set(OVERLAYS)
+    for before, after in itertools.combinations((serving, *ADDED), 2):
+        there = {(found["kind"], found["metadata"]["name"]): found for found in rendered(before)}
+        for found in rendered(after):
+            kind, name = found["kind"], found["metadata"]["name"]
+            assert there.get((kind, name), found) == found, f"{after} changes {kind} {name} of {before}"
+
+
+@pytest.mark.parametrize("overlay", SERVING)
 def test_what_each_variant_has_of_the_contract(overlay):
     objects = rendered(overlay)
     deployment = named(objects, "Deployment")["maddpg"]
@@ -358,10 +376,9 @@ def test_what_each_variant_has_of_the_contract(overlay):
     assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert {p["port"] for p in policies["dns-out"]["spec"]["egress"][0]["ports"]} == {53}
     assert all(name == "dns-out" or "egress" not in policy["spec"] for name, policy in policies.items())
-    assert not named(objects, "Secret"), "a secret in git"
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", SERVING)
 def test_a_browser_stays_with_the_pod_that_holds_its_episode(overlay):
     objects = rendered(overlay)
     for service in named(objects, "Service").values():
@@ -404,9 +421,7 @@ def test_each_overlay_adds_what_it_is_for():
 
     lab = containers(named(rendered("gpu"), "Deployment")["maddpg-lab"])[-1]
     assert lab["resources"]["limits"]["nvidia.com/gpu"] == 1
-    assert not [
-        c for c in containers(named(rendered("gpu"), "Deployment")["maddpg"]) if "nvidia" in str(c["resources"])
-    ]
+    assert not any("nvidia" in _rendered(serving) for serving in SERVING)
 
 
 def test_the_training_job_runs_every_seed_of_the_thesis():
