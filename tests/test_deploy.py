@@ -31,7 +31,7 @@ from thesis_lib.serving import app, latency
 
 DEPLOY = paths.ROOT / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "kubernetes" / "overlays").iterdir())
-SERVING, ADDED = ("cloud", "local", "secure"), ("gpu", "training")  # one of the first is applied, then any of the others
+SERVING, ADDED = ("cloud", "local", "secure"), ("gpu", "training")  # one of the first, then any of the others
 UID, PORT = 1001, 8000
 BROUGHT = {"maddpg-tls", "maddpg-api-token", "maddpg-lab"}  # Secrets that whoever deploys makes; none is in git
 METRICS = {
