@@ -652,6 +652,19 @@ def test_the_client_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixture
     assert "does not answer" in error and error.count("\n") == 1
 
 
+def test_the_client_stops_at_data_of_another_edition(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(folder / "policy.onnx", tmp_path)
+    file = tmp_path / "policy.onnx"
+    card = ServedPolicy(file).card | {"edition": "official"}
+    file.write_bytes(export.with_card(file.read_bytes(), card))
+    with running(tmp_path) as (client, _):
+        assert clients.main([str(client.base_url), "--hours", "3", "--edition", "offline"]) == 1
+    error = capsys.readouterr().err
+    assert "policy of the official edition" in error and error.count("\n") == 1
+
+
 def test_many_clients_at_once_get_their_own_answers(client: httpx.Client, folder: Path) -> None:
     served, seen = ServedPolicy(folder / "policy.onnx"), midsummer()
 

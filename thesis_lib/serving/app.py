@@ -81,7 +81,7 @@ class Settings(BaseSettings):
 
     model: Path = ROOT / "models" / "broadcast"  # folder with policy.onnx
     results: Path = ROOT / "results" / "thesis"  # of the comparisons on the dashboard
-    data: Path | None = None  # folder of the data set; without it CITYLEARN_DATASETS, then the offline edition's cache
+    data: Path | None = None  # folder of the data set; without it CITYLEARN_DATASETS, then the edition's cache
     token: str | None = None  # bearer token that /predict, /simulate and /comparison ask for
     token_file: Path | None = None  # or the file that holds it
     host: str = "0.0.0.0"
@@ -229,7 +229,7 @@ class Service:
 
         Raises:
             HTTPException: 503, no model.
-            ModelError, DataError: no graphs of the community, or no data set.
+            ModelError, DataError: no graphs of the community, or no data set of the policy's edition.
         """
         policy = self.model()
         if self.simulation is None or self.simulation.policy is not policy:
@@ -254,7 +254,7 @@ class Service:
         """Something done to the episode.
 
         Raises:
-            HTTPException: 422, it cannot be done; 429, see `slowly`; 503, no model or no data set.
+            HTTPException: 422, it cannot be done; 429, see `slowly`; 503, no model or no data set of its edition.
         """
         try:
             return await self.slowly(lambda: step(self.episode()))
@@ -327,7 +327,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             (413, "the body is too large"),
             (422, "something in the body cannot be used"),
             (429, "too many requests under way"),
-            (503, "no model, or no data set"),
+            (503, "no model, or no data set of its edition"),
         )
     }
     guarded: dict[str, Any] = {
