@@ -47,6 +47,7 @@ METRICS = {
     "maddpg_model_rejected_total": set(),
     "maddpg_model_load_timestamp": set(),
     "maddpg_model_info": {"agents", "observations", "actions", "version"},
+    "process_start_time_seconds": set(),
     "uptime_seconds": set(),
 }
 FROM_PROMETHEUS = {"up": set()}  # not the service's own
