@@ -157,11 +157,14 @@ def refused(client: httpx.Client, status: int) -> float:
 
 
 def test_refusals_are_counted_by_their_status(client: httpx.Client) -> None:
-    before = {status: refused(client, status) for status in (404, 413, 422, 431)}
+    before = {status: refused(client, status) for status in (400, 404, 413, 422, 431)}
     client.get("/nowhere")
     client.post("/predict", content=b" " * 70_000, headers=JSON)
     client.post("/predict", json={"observations": []})
     client.get("/health", headers={"cookie": "c" * 17_000})
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as raw:
+        raw.sendall(b"no request\r\n\r\n")
+        assert raw.recv(4096).startswith(b"HTTP/1.1 400 ")
     assert {status: refused(client, status) - count for status, count in before.items()} == dict.fromkeys(before, 1)
 
 
@@ -179,6 +182,7 @@ def test_metrics(client: httpx.Client, folder: Path) -> None:
         ("maddpg_predictions_total", 1),
         ("maddpg_prediction_errors_total", 1),
         ("maddpg_prediction_duration_seconds_count", 1),
+        ("maddpg_request_duration_seconds_count", 2),
     ):
         assert after[name] - before[name] == by, name
     assert 'maddpg_prediction_duration_seconds_bucket{le="1e-05"}' in after
@@ -190,6 +194,23 @@ def test_metrics(client: httpx.Client, folder: Path) -> None:
     seen, done = (sum(map(len, names)) for names in (community.observation_names, community.action_names))
     labels = f'actions="{done}",agents="17",observations="{seen}",version="{version}"'
     assert after[f"maddpg_model_info{{{labels}}}"] == 1
+
+
+def test_the_time_of_a_request_holds_its_waiting(folder: Path) -> None:
+    async def ask(application: Any, before: float) -> None:
+        async def waited(scope: Any, receive: Any, send: Any) -> None:
+            await application(scope | {"state": {"arrived": time.perf_counter() - before}}, receive, send)
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(waited), base_url="http://inside") as client:
+            await client.post("/predict", json={"observations": []})
+            await client.get("/health")
+
+    application = app.create_app(app.Settings(model=folder))
+    asyncio.run(ask(application, 7.0))
+    found = application.state.service.metrics.registry.get_sample_value
+    assert found("maddpg_request_duration_seconds_count") == 1
+    assert found("maddpg_request_duration_seconds_sum") >= 7
+    assert found("maddpg_request_duration_seconds_bucket", {"le": "5.0"}) == 0
 
 
 def test_every_answer_is_guarded_and_none_is_open_to_other_sites(client: httpx.Client) -> None:
@@ -575,6 +596,8 @@ def test_connections_that_wait_are_closed_and_the_service_answers_again(folder: 
             time.sleep(0.1)
         else:
             raise AssertionError("it did not recover")
+        with httpx.Client(base_url=client.base_url, timeout=30) as fresh:
+            assert refused(fresh, 503) >= 1
 
 
 def test_the_head_of_a_request_has_a_size(client: httpx.Client) -> None:

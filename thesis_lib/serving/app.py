@@ -27,7 +27,6 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client import Counter
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -114,11 +113,11 @@ class Settings(BaseSettings):
 class Bounds:
     """ASGI middleware: so many requests at once, so many seconds and bytes each; security headers on every answer.
 
-    Every refusal is counted here, whoever made it.
+    Every refusal is counted here, whoever made it; those of requests that never come so far, in `connections`.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, refused: Counter):
-        self.app, self.settings, self.refused = app, settings, refused
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics):
+        self.app, self.settings, self.metrics = app, settings, metrics
         self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +132,7 @@ class Bounds:
                 started = True
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
                 if message["status"] >= 400:
-                    self.refused.labels(str(message["status"])).inc()
+                    self.metrics.refused.labels(str(message["status"])).inc()
             await send(message)
 
         async def received() -> Message:
@@ -162,6 +161,9 @@ class Bounds:
                 await refuse(status, f"not {what} within {self.settings.seconds:g} s", connection="close")
         finally:
             self.under_way -= 1
+            arrived = scope.get("state", {}).get("arrived")  # see `connections`; none of a body that is not whole
+            if arrived is not None and scope["path"] == "/predict":
+                self.metrics.answered.observe(time.perf_counter() - arrived)
 
 
 class Service:
@@ -312,7 +314,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.body_bytes)
-    app.add_middleware(Bounds, settings=settings, refused=service.metrics.refused)
+    app.add_middleware(Bounds, settings=settings, metrics=service.metrics)
 
     async def authorised(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
         if secret is not None and not (given and hmac.compare_digest(given.credentials.encode(), secret)):
