@@ -226,6 +226,24 @@ def test_every_answer_is_guarded_and_none_is_open_to_other_sites(client: httpx.C
     assert answer.status_code == 405 and "access-control-allow-origin" not in answer.headers
 
 
+def test_a_page_of_another_site_moves_nothing(client: httpx.Client) -> None:
+    here = f"{client.base_url.host}:{client.base_url.port}"
+    client.post("/simulate/reset", json={"start": 7})
+    for headers in (
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://elsewhere.example"},
+        {"origin": f"http://elsewhere.{here}", "sec-fetch-site": "same-origin"},
+        {"origin": "null"},
+    ):
+        answer = client.post("/simulate/reset", content=b"", headers=headers | {"content-type": "text/plain"})
+        assert answer.status_code == 403 and "another site" in answer.json()["detail"], headers
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    own = {"origin": f"http://{here}", "sec-fetch-site": "same-origin"}
+    answer = client.post("/simulate/step", json={"hours": 1}, headers=own)
+    assert answer.status_code == 200 and answer.json()["hours"][0]["row"] == 7
+
+
 def test_nothing_outside_the_static_folder_is_served(client: httpx.Client) -> None:
     host, port = client.base_url.host, client.base_url.port
     for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd"):
@@ -258,7 +276,7 @@ def test_the_simulation_is_one_episode_of_the_real_community(client: httpx.Clien
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith(f"{next(iter(body))}: ")  # one sentence that names the field
     answer = client.post("/simulate/reset", content=b"{", headers=JSON)
-    assert answer.status_code == 422 and answer.json()["detail"].startswith("the body: ")
+    assert answer.status_code == 400 and answer.json()["detail"].startswith("the body: ")
 
 
 def test_the_comparison_wants_runs(client: httpx.Client) -> None:

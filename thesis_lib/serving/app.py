@@ -110,6 +110,13 @@ class Settings(BaseSettings):
         return None if token is None else token.encode()
 
 
+def foreign(headers: Headers) -> bool:
+    """Whether another site's page asks: its browser says so in headers that no page can write, and others send none."""
+    origin = headers.get("origin")
+    elsewhere = origin is not None and origin.partition("://")[2] != headers.get("host")
+    return elsewhere or headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
 class Bounds:
     """ASGI middleware: so many requests at once, so many seconds and bytes each; security headers on every answer.
 
@@ -147,8 +154,12 @@ class Bounds:
         # Whoever asks whether the service lives, or how it does, is answered even then.
         if self.under_way >= self.settings.concurrency and scope["path"] not in ("/health", "/ready", "/metrics"):
             return await refuse(429, "too many requests under way: try again", **{"retry-after": "1"})
+        headers = Headers(scope=scope)
+        # A browser sends a form or plain text to any address without asking first, one on its own machine too.
+        if scope["method"] == "POST" and foreign(headers):
+            return await refuse(403, "another site's page asks: only pages of this service may")
         # As it is told; the middleware below counts what comes.
-        length = Headers(scope=scope).get("content-length", "0")
+        length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.settings.body_bytes:
             return await refuse(413, f"the body is larger than {self.settings.body_bytes} bytes")
         self.under_way += 1
@@ -325,6 +336,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         for status, why in (
             (400, "the body is no JSON"),
             (401, "no valid bearer token"),
+            (403, "another site's page asks"),
             (408, "the body took too long"),
             (413, "the body is too large"),
             (422, "something in the body cannot be used"),
@@ -435,7 +447,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         _, *where = first["loc"]  # body or query, then the field; an offset where the body is no JSON
         field = str(where[0]) if where and first["type"] != "json_invalid" else None
         problem = Problem(detail=f"{field or 'the body'}: {first['msg']}", field=field)
-        return JSONResponse(problem.model_dump(), 422)
+        return JSONResponse(problem.model_dump(), 400 if first["type"] == "json_invalid" else 422)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JSONResponse:

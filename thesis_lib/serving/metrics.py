@@ -12,7 +12,7 @@ BUCKETS = (1e-5, 2.5e-5, 5e-5, 1e-4, 1.5e-4, 2e-4, 2.5e-4, 3.5e-4, 5e-4, 7.5e-4,
 # A request waits until those before it are served, for as long as the service lets it.
 WAITING = (2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Shown as 0 before the first of each, or the first would be no increase.
-REFUSALS = (400, 401, 404, 408, 413, 422, 429, 431, 500, 503)
+REFUSALS = (400, 401, 403, 404, 408, 413, 422, 429, 431, 500, 503)
 
 
 class Metrics:
