@@ -399,6 +399,11 @@ def test_each_overlay_adds_what_it_is_for():
     balancer = named(cloud, "Service")["maddpg-loadbalancer"]["spec"]
     allowed = named(cloud, "NetworkPolicy")["loadbalancer-in"]["spec"]["ingress"][0]["from"]
     assert balancer["type"] == "LoadBalancer"
+    assert named(cloud, "Service")["maddpg-loadbalancer"]["metadata"]["annotations"] == {
+        "networking.gke.io/load-balancer-type": "Internal",
+        "service.beta.kubernetes.io/aws-load-balancer-scheme": "internal",
+        "service.beta.kubernetes.io/azure-load-balancer-internal": "true",
+    }
     assert balancer["loadBalancerSourceRanges"] == [source["ipBlock"]["cidr"] for source in allowed]
     assert named(secure, "Ingress")["maddpg"]["spec"]["tls"]
     # Everything but /metrics, which asks for no token and is scraped inside the cluster.
@@ -471,6 +476,7 @@ def test_compose_publishes_both_ports_and_mounts_files_that_are_there():
         for volume in service["volumes"]:
             source = re.sub(r"^\$\{\w+:-(\w+)\}", r"\1", volume).split(":")[0]
             assert (DEPLOY / source).is_file() if source.startswith("./") else source in compose()["volumes"], volume
+    assert "depends_on" not in services["prometheus"], "a service that does not come up would raise no alert"
     assert services["service"]["image"] == containers(named(rendered("local"), "Deployment")["maddpg"])[0]["image"]
     assert ":?" in services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"], "a password in git"
 
@@ -494,6 +500,8 @@ def test_prometheus_scrapes_the_service_and_grafana_reads_prometheus():
     for panel in board["panels"]:
         assert all(part["datasource"]["uid"] == source["uid"] for part in [panel, *panel["targets"]])
         assert " · " in panel["title"], "a title in English and Spanish"
+        if panel["type"] == "stat":  # what is, not what was last seen within the hour shown
+            assert all(target["instant"] is True for target in panel["targets"])
 
 
 def rules() -> list[Object]:
