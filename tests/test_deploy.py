@@ -7,6 +7,7 @@ Without one its tests are skipped, except in ``make deploy-check``, which brings
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from thesis_lib.serving import app, latency
 
 DEPLOY = paths.ROOT / "deploy"
 OVERLAYS = sorted(folder.name for folder in (DEPLOY / "kubernetes" / "overlays").iterdir())
+SERVING, ADDED = ("cloud", "local", "secure"), ("gpu", "training")  # one of the first, then any of the others
 UID, PORT = 1001, 8000
 BROUGHT = {"maddpg-tls", "maddpg-api-token", "maddpg-lab"}  # Secrets that whoever deploys makes; none is in git
 METRICS = {
@@ -37,6 +39,9 @@ METRICS = {
     "maddpg_prediction_duration_seconds_bucket": {"le"},
     "maddpg_prediction_duration_seconds_sum": set(),
     "maddpg_prediction_duration_seconds_count": set(),
+    "maddpg_request_duration_seconds_bucket": {"le"},
+    "maddpg_request_duration_seconds_sum": set(),
+    "maddpg_request_duration_seconds_count": set(),
     "maddpg_inference_duration_seconds_bucket": {"le"},
     "maddpg_inference_duration_seconds_sum": set(),
     "maddpg_inference_duration_seconds_count": set(),
@@ -45,6 +50,7 @@ METRICS = {
     "maddpg_model_rejected_total": set(),
     "maddpg_model_load_timestamp": set(),
     "maddpg_model_info": {"agents", "observations", "actions", "version"},
+    "process_start_time_seconds": set(),
     "uptime_seconds": set(),
 }
 FROM_PROMETHEUS = {"up": set()}  # not the service's own
@@ -157,6 +163,11 @@ def _rendered(overlay: str) -> str:
 
 def rendered(overlay: str) -> list[Object]:
     return [found for found in yaml.safe_load_all(_rendered(overlay)) if found]
+
+
+def applied(overlay: str) -> list[Object]:
+    """What is in the cluster with the overlay: those of ``ADDED`` hold their own objects alone."""
+    return [*rendered("local"), *rendered(overlay)] if overlay in ADDED else rendered(overlay)
 
 
 def named(objects: list[Object], kind: str) -> dict[str, Object]:
@@ -283,7 +294,7 @@ def dangling(objects: list[Object]) -> list[str]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_reference_leads_to_what_it_names(overlay):
-    assert dangling(rendered(overlay)) == []
+    assert dangling(applied(overlay)) == []
 
 
 BREAKS: dict[str, Callable[[dict[str, dict[str, Object]]], Any]] = {
@@ -316,7 +327,8 @@ def test_a_reference_that_leads_nowhere_is_noticed(broken):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_pod_is_restricted_and_bounded(overlay):
-    objects = rendered(overlay)
+    objects = applied(overlay)
+    assert not named(objects, "Secret"), "a secret in git"
     assert (
         named(objects, "Namespace")["maddpg"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
         == "restricted"
@@ -340,11 +352,21 @@ def test_every_pod_is_restricted_and_bounded(overlay):
             assert f"--tag {container['image']} " in read("Dockerfile")
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("serving", SERVING)
+def test_training_and_the_lab_change_nothing_that_serves(serving):
+    assert {*SERVING, *ADDED} == set(OVERLAYS)
+    for before, after in itertools.combinations((serving, *ADDED), 2):
+        there = {(found["kind"], found["metadata"]["name"]): found for found in rendered(before)}
+        for found in rendered(after):
+            kind, name = found["kind"], found["metadata"]["name"]
+            assert there.get((kind, name), found) == found, f"{after} changes {kind} {name} of {before}"
+
+
+@pytest.mark.parametrize("overlay", SERVING)
 def test_what_each_variant_has_of_the_contract(overlay):
     objects = rendered(overlay)
     deployment = named(objects, "Deployment")["maddpg"]
-    assert deployment["spec"]["replicas"] == 2
+    assert "replicas" not in deployment["spec"], "the autoscaler's"
     assert {"startupProbe", "livenessProbe", "readinessProbe"} <= containers(deployment)[0].keys()
     service = named(objects, "Service")["maddpg"]["spec"]
     assert (service["ports"][0]["port"], service["ports"][0]["targetPort"]) == (80, PORT)
@@ -358,10 +380,9 @@ def test_what_each_variant_has_of_the_contract(overlay):
     assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert {p["port"] for p in policies["dns-out"]["spec"]["egress"][0]["ports"]} == {53}
     assert all(name == "dns-out" or "egress" not in policy["spec"] for name, policy in policies.items())
-    assert not named(objects, "Secret"), "a secret in git"
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", SERVING)
 def test_a_browser_stays_with_the_pod_that_holds_its_episode(overlay):
     objects = rendered(overlay)
     for service in named(objects, "Service").values():
@@ -378,6 +399,11 @@ def test_each_overlay_adds_what_it_is_for():
     balancer = named(cloud, "Service")["maddpg-loadbalancer"]["spec"]
     allowed = named(cloud, "NetworkPolicy")["loadbalancer-in"]["spec"]["ingress"][0]["from"]
     assert balancer["type"] == "LoadBalancer"
+    assert named(cloud, "Service")["maddpg-loadbalancer"]["metadata"]["annotations"] == {
+        "networking.gke.io/load-balancer-type": "Internal",
+        "service.beta.kubernetes.io/aws-load-balancer-scheme": "internal",
+        "service.beta.kubernetes.io/azure-load-balancer-internal": "true",
+    }
     assert balancer["loadBalancerSourceRanges"] == [source["ipBlock"]["cidr"] for source in allowed]
     assert named(secure, "Ingress")["maddpg"]["spec"]["tls"]
     # Everything but /metrics, which asks for no token and is scraped inside the cluster.
@@ -404,9 +430,7 @@ def test_each_overlay_adds_what_it_is_for():
 
     lab = containers(named(rendered("gpu"), "Deployment")["maddpg-lab"])[-1]
     assert lab["resources"]["limits"]["nvidia.com/gpu"] == 1
-    assert not [
-        c for c in containers(named(rendered("gpu"), "Deployment")["maddpg"]) if "nvidia" in str(c["resources"])
-    ]
+    assert not any("nvidia" in _rendered(serving) for serving in SERVING)
 
 
 def test_the_training_job_runs_every_seed_of_the_thesis():
@@ -452,6 +476,7 @@ def test_compose_publishes_both_ports_and_mounts_files_that_are_there():
         for volume in service["volumes"]:
             source = re.sub(r"^\$\{\w+:-(\w+)\}", r"\1", volume).split(":")[0]
             assert (DEPLOY / source).is_file() if source.startswith("./") else source in compose()["volumes"], volume
+    assert "depends_on" not in services["prometheus"], "a service that does not come up would raise no alert"
     assert services["service"]["image"] == containers(named(rendered("local"), "Deployment")["maddpg"])[0]["image"]
     assert ":?" in services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"], "a password in git"
 
@@ -475,6 +500,8 @@ def test_prometheus_scrapes_the_service_and_grafana_reads_prometheus():
     for panel in board["panels"]:
         assert all(part["datasource"]["uid"] == source["uid"] for part in [panel, *panel["targets"]])
         assert " · " in panel["title"], "a title in English and Spanish"
+        if panel["type"] == "stat":  # what is, not what was last seen within the hour shown
+            assert all(target["instant"] is True for target in panel["targets"])
 
 
 def rules() -> list[Object]:

@@ -157,11 +157,14 @@ def refused(client: httpx.Client, status: int) -> float:
 
 
 def test_refusals_are_counted_by_their_status(client: httpx.Client) -> None:
-    before = {status: refused(client, status) for status in (404, 413, 422, 431)}
+    before = {status: refused(client, status) for status in (400, 404, 413, 422, 431)}
     client.get("/nowhere")
     client.post("/predict", content=b" " * 70_000, headers=JSON)
     client.post("/predict", json={"observations": []})
     client.get("/health", headers={"cookie": "c" * 17_000})
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as raw:
+        raw.sendall(b"no request\r\n\r\n")
+        assert raw.recv(4096).startswith(b"HTTP/1.1 400 ")
     assert {status: refused(client, status) - count for status, count in before.items()} == dict.fromkeys(before, 1)
 
 
@@ -179,6 +182,7 @@ def test_metrics(client: httpx.Client, folder: Path) -> None:
         ("maddpg_predictions_total", 1),
         ("maddpg_prediction_errors_total", 1),
         ("maddpg_prediction_duration_seconds_count", 1),
+        ("maddpg_request_duration_seconds_count", 2),
     ):
         assert after[name] - before[name] == by, name
     assert 'maddpg_prediction_duration_seconds_bucket{le="1e-05"}' in after
@@ -192,6 +196,23 @@ def test_metrics(client: httpx.Client, folder: Path) -> None:
     assert after[f"maddpg_model_info{{{labels}}}"] == 1
 
 
+def test_the_time_of_a_request_holds_its_waiting(folder: Path) -> None:
+    async def ask(application: Any, before: float) -> None:
+        async def waited(scope: Any, receive: Any, send: Any) -> None:
+            await application(scope | {"state": {"arrived": time.perf_counter() - before}}, receive, send)
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(waited), base_url="http://inside") as client:
+            await client.post("/predict", json={"observations": []})
+            await client.get("/health")
+
+    application = app.create_app(app.Settings(model=folder))
+    asyncio.run(ask(application, 7.0))
+    found = application.state.service.metrics.registry.get_sample_value
+    assert found("maddpg_request_duration_seconds_count") == 1
+    assert found("maddpg_request_duration_seconds_sum") >= 7
+    assert found("maddpg_request_duration_seconds_bucket", {"le": "5.0"}) == 0
+
+
 def test_every_answer_is_guarded_and_none_is_open_to_other_sites(client: httpx.Client) -> None:
     for path in ("/health", "/docs", "/openapi.json", "/static/dashboard.html", "/nowhere"):
         answer = client.get(path, headers={"origin": "http://elsewhere.example"})
@@ -203,6 +224,24 @@ def test_every_answer_is_guarded_and_none_is_open_to_other_sites(client: httpx.C
     preflight = {"origin": "http://elsewhere.example", "access-control-request-method": "POST"}
     answer = client.options("/predict", headers=preflight)
     assert answer.status_code == 405 and "access-control-allow-origin" not in answer.headers
+
+
+def test_a_page_of_another_site_moves_nothing(client: httpx.Client) -> None:
+    here = f"{client.base_url.host}:{client.base_url.port}"
+    client.post("/simulate/reset", json={"start": 7})
+    for headers in (
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://elsewhere.example"},
+        {"origin": f"http://elsewhere.{here}", "sec-fetch-site": "same-origin"},
+        {"origin": "null"},
+    ):
+        answer = client.post("/simulate/reset", content=b"", headers=headers | {"content-type": "text/plain"})
+        assert answer.status_code == 403 and "another site" in answer.json()["detail"], headers
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    own = {"origin": f"http://{here}", "sec-fetch-site": "same-origin"}
+    answer = client.post("/simulate/step", json={"hours": 1}, headers=own)
+    assert answer.status_code == 200 and answer.json()["hours"][0]["row"] == 7
 
 
 def test_nothing_outside_the_static_folder_is_served(client: httpx.Client) -> None:
@@ -237,7 +276,7 @@ def test_the_simulation_is_one_episode_of_the_real_community(client: httpx.Clien
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith(f"{next(iter(body))}: ")  # one sentence that names the field
     answer = client.post("/simulate/reset", content=b"{", headers=JSON)
-    assert answer.status_code == 422 and answer.json()["detail"].startswith("the body: ")
+    assert answer.status_code == 400 and answer.json()["detail"].startswith("the body: ")
 
 
 def test_the_comparison_wants_runs(client: httpx.Client) -> None:
@@ -575,6 +614,8 @@ def test_connections_that_wait_are_closed_and_the_service_answers_again(folder: 
             time.sleep(0.1)
         else:
             raise AssertionError("it did not recover")
+        with httpx.Client(base_url=client.base_url, timeout=30) as fresh:
+            assert refused(fresh, 503) >= 1
 
 
 def test_the_head_of_a_request_has_a_size(client: httpx.Client) -> None:
@@ -650,6 +691,19 @@ def test_the_client_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixture
     assert clients.main(["http://127.0.0.1:9", "--hours", "3", "--edition", "offline"]) == 1
     error = capsys.readouterr().err
     assert "does not answer" in error and error.count("\n") == 1
+
+
+def test_the_client_stops_at_data_of_another_edition(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(folder / "policy.onnx", tmp_path)
+    file = tmp_path / "policy.onnx"
+    card = ServedPolicy(file).card | {"edition": "official"}
+    file.write_bytes(export.with_card(file.read_bytes(), card))
+    with running(tmp_path) as (client, _):
+        assert clients.main([str(client.base_url), "--hours", "3", "--edition", "offline"]) == 1
+    error = capsys.readouterr().err
+    assert "policy of the official edition" in error and error.count("\n") == 1
 
 
 def test_many_clients_at_once_get_their_own_answers(client: httpx.Client, folder: Path) -> None:

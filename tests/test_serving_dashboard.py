@@ -129,7 +129,7 @@ def painted(browser: Any) -> dict[str, set[str]]:
 def expected(episode: dict[str, Any], runs: list[dict[str, Any]], homes: list[str]) -> dict[str, dict[str, list[Any]]]:
     """What each chart has to draw, from the answers of /simulate/step and /comparison alone."""
     hours, names, now = episode["hours"], episode["homes"], episode["hours"][-1]
-    live, nothing, other = "MADDPG (live)", "No control (cars charge on arrival)", "MARLISA"
+    live, nothing, other = "Cooperative MADDPG (live)", "No control (cars charge on arrival)", "MARLISA"
     price = [hour["price"] for hour in hours]
     net = {nothing: runs[0]["net"], other: runs[1]["net"], live: [sum(hour["net"]) for hour in hours]}
     bought = {live: [sum(max(hour["net"][names.index(home)], 0) for hour in hours) for home in homes]}
@@ -224,8 +224,23 @@ def test_what_the_dashboard_draws(browser: Any, results: Path, tmp_path_factory:
         assert browser.execute_script("return document.documentElement.lang") == "es"
         assert "política en vivo" in browser.find_element("css selector", "h1").text
         assert "edición sin conexión" in browser.find_element("id", "about").text
-        assert "MADDPG (en vivo)" in drawn(browser)["threeWayComparisonChart"]
+        assert "MADDPG cooperativo (en vivo)" in drawn(browser)["threeWayComparisonChart"]
         browser.find_element("css selector", "[data-language=en]").click()
+
+        # Where the episode began stands there when its first hours have left the page.
+        began = "live episode begins with the hour Aug 25, 09:00"
+        assert began in browser.find_element("id", "about").text
+        browser.execute_script("hours = hours.slice(24); say()")
+        assert began in browser.find_element("id", "about").text
+        browser.execute_script("begun = false; look()")
+        until(lambda: browser.execute_script("return !looking && hours.length === 48"))
+
+        # What is read aloud changes with the state, not with each answer; headers say of what they are.
+        assert browser.find_element("css selector", "[role=status]").text == "Live. Paused."
+        assert "Last answer" in browser.find_element("id", "status").text
+        assert browser.find_element("id", "pause").get_attribute("aria-pressed") is None
+        scopes = "return [...document.querySelectorAll('#summary th')].map((each) => each.scope)"
+        assert browser.execute_script(scopes) == ["col"] * 4 + ["row"] * 3
 
         # Everything can be reached with the keyboard alone.
         script = "return [...document.querySelectorAll('button, input, canvas')].filter((e) => e.offsetParent)"
@@ -267,6 +282,47 @@ def test_what_the_dashboard_draws(browser: Any, results: Path, tmp_path_factory:
         assert painted(browser) == seen  # what was there stays
     with running(folder, port=port, **settings):
         until(lambda: status().startswith("Live."))
+
+
+def test_what_the_dashboard_bears(browser: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    status = lambda: browser.find_element("id", "status").text  # noqa: E731
+    settings = {"data": find("offline").schema.parent, "results": tmp_path, "seconds": 120, "token": "a secret"}
+    with running(exported(tmp_path_factory), **settings) as (client, _):
+        page = f"{client.base_url}/static/dashboard.html?start={START}"
+        browser.get(page)
+        browser.execute_script("localStorage.setItem('language', 'xx')")
+        browser.get(page)
+
+        # A token that no header can hold is none, and another can be given.
+        form = browser.find_element("id", "access")
+        for token, done in (("ключ", lambda: "does not answer" in status()), ("a secret", lambda: "Live." in status())):
+            until(form.is_displayed)
+            browser.find_element("id", "token").clear()
+            browser.find_element("id", "token").send_keys(token)
+            form.find_element("css selector", "button").click()
+            until(done)
+        assert not form.is_displayed()
+        pause(browser)
+        assert "no evaluated run of the offline edition" in status()
+
+        # Answers to a look that was under way when the episode was begun anew change nothing.
+        browser.execute_script("""window.held = []; const own = fetch; window.fetch = (...given) =>
+            own(...given).then((answer) => new Promise((done) => held.push(() => done(answer))));""")
+        count = lambda: browser.execute_script("return held.length")  # noqa: E731
+        browser.execute_script("look(); document.getElementById('restart').click()")
+        until(lambda: count() == 2)
+        browser.execute_script("held[1]()")  # one of the two is the step's, the other is the reset's
+        browser.execute_script("held[0]()")
+        until(lambda: count() == 3)
+        time.sleep(0.5)
+        assert count() == 3
+        browser.execute_script("held[2]()")
+        until(lambda: count() == 4)
+        browser.execute_script("held[3]()")
+        until(lambda: not browser.execute_script("return looking"))
+        rows = browser.execute_script("return hours.map((hour) => hour.row)")
+        assert len(rows) == 48 and "Live." in status()
+        assert not [entry for entry in browser.get_log("browser") if "TypeError" in entry["message"]]
 
 
 def test_another_page_that_moves_the_episode_on_empties_nothing(

@@ -27,7 +27,7 @@ from thesis_lib.community.observations import Observer
 from thesis_lib.community.reading import read_environment
 from thesis_lib.maddpg.training import TrainConfig, load_policy
 from thesis_lib.provenance import sha256
-from thesis_lib.serving import export
+from thesis_lib.serving import data, export
 from thesis_lib.serving.data import DataError, read
 from thesis_lib.serving.policy import ModelError, Policy, ServedPolicy, open_graph, read_card, seal
 from thesis_lib.serving.simulation import EpisodeError, Simulation
@@ -187,27 +187,27 @@ def test_the_data_are_read_as_citylearn_reads_them(edition: str) -> None:
         "indices": list(INDICES),
         **{key: reading.storage[key].tolist() for key in ("minimum_soc", "keep")},
     }
-    series = read(source.schema.parent, about)
+    series = read(source.schema.parent, edition, about)
     assert series.edition == edition
     for name in ("table", "index_table", "start_soc", "drift_noise", "drift_base"):
         np.testing.assert_array_equal(getattr(series, name), getattr(community, name).numpy(), err_msg=name)
     for name, values in series.cycles.items():
         np.testing.assert_array_equal(values, getattr(community, f"cycle_{name}").numpy(), err_msg=name)
     with pytest.raises(DataError, match="other homes"):
-        read(source.schema.parent, about | {"homes": community.home_names[1:]})
+        read(source.schema.parent, edition, about | {"homes": community.home_names[1:]})
 
 
 def test_altered_data_are_no_edition(tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text('{"buildings": {}}')
     with pytest.raises(DataError, match="neither the official edition nor"):
-        read(tmp_path, {})
+        read(tmp_path, "offline", {})
     with pytest.raises(DataError, match="no schema.json in THESIS_DATA"):
-        read(tmp_path / "nowhere", {})
+        read(tmp_path / "nowhere", "offline", {})
     whole = find("offline").schema.parent
     shutil.copytree(whole, tmp_path / whole.name)
     (tmp_path / whole.name / "schema.json").write_text('{"buildings": {')
     with pytest.raises(DataError, match="cannot be read"):
-        read(tmp_path / whole.name, {})
+        read(tmp_path / whole.name, "offline", {})
 
 
 def test_data_that_may_not_be_looked_at_are_no_fault_of_the_service(
@@ -218,7 +218,31 @@ def test_data_that_may_not_be_looked_at_are_no_fault_of_the_service(
 
     monkeypatch.setattr(Path, "is_file", forbidden)
     with pytest.raises(DataError, match="Permission denied"):
-        read(tmp_path, {})
+        read(tmp_path, "offline", {})
+
+
+def test_each_edition_is_looked_for_where_it_lies_and_no_other_is_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from citylearn.data import DataSet
+
+    assert data.CITYLEARN == (DataSet.REPOSITORY_NAME.lower(), DataSet.GITHUB_ACCOUNT, DataSet.REPOSITORY_TAG)
+    offline = find("offline").schema.parent
+    monkeypatch.setenv("CITYLEARN_DATASETS", str(offline))
+    monkeypatch.setattr(data, "user_cache_dir", lambda name, *more, **others: str(tmp_path / name))
+    assert data.find(None, "offline") == offline
+    with pytest.raises(DataError, match="has the offline edition, the policy is of the official one: set it to"):
+        data.find(offline, "official")
+    with pytest.raises(DataError, match="has the offline edition.*; none in .*: set CITYLEARN_DATASETS"):
+        data.find(None, "official")
+    cached = tmp_path / "citylearn" / "datasets" / data.NAME
+    cached.mkdir(parents=True)
+    (cached / "schema.json").write_text("{}")
+    monkeypatch.setattr(data, "_edition", {cached: "official", offline: "offline"}.get)
+    assert data.find(None, "official") == cached
+    monkeypatch.setenv("CITYLEARN_DATASETS", str(cached))
+    monkeypatch.setenv("THESIS_CACHE", str(offline.parent))
+    assert data.find(None, "offline") == offline
 
 
 def test_an_episode_is_the_models(folder: Path) -> None:
@@ -258,12 +282,14 @@ def test_an_episode_is_the_models(folder: Path) -> None:
         simulation.step(1, [[0.0]])
 
 
-def test_a_policy_acts_in_the_other_edition() -> None:
-    """Who has not got the official data sees the committed policy in the offline edition, with the same physics."""
-    folder, community = paths.ROOT / "models" / "broadcast", model("offline")
-    simulation = Simulation(folder, ServedPolicy(folder / "policy.onnx"), find("offline").schema.parent)
+def test_the_committed_policy_acts_in_its_own_edition_alone() -> None:
+    folder = paths.ROOT / "models" / "broadcast"
+    policy = ServedPolicy(folder / "policy.onnx")
+    with pytest.raises(DataError, match="has the offline edition, the policy is of the official one"):
+        Simulation(folder, policy, find("offline").schema.parent)
+    simulation, community = Simulation(folder, policy, find("official").schema.parent), model("official")
     episode, state = simulation.reset(2000), community.reset(1, 2000)
-    assert episode.edition == "offline" and simulation.policy.card["edition"] == "official"
+    assert episode.edition == "official"
     for hour in simulation.step(72).hours:
         actions = torch.zeros(1, community.homes * community.slots, dtype=community.dtype)
         actions[0, community.action_mask.flatten()] = torch.tensor(sum(hour.actions, []), dtype=community.dtype)

@@ -27,7 +27,6 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client import Counter
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,7 +80,7 @@ class Settings(BaseSettings):
 
     model: Path = ROOT / "models" / "broadcast"  # folder with policy.onnx
     results: Path = ROOT / "results" / "thesis"  # of the comparisons on the dashboard
-    data: Path | None = None  # folder of the data set; without it CITYLEARN_DATASETS, then the offline edition's cache
+    data: Path | None = None  # folder of the data set; without it CITYLEARN_DATASETS, then the edition's cache
     token: str | None = None  # bearer token that /predict, /simulate and /comparison ask for
     token_file: Path | None = None  # or the file that holds it
     host: str = "0.0.0.0"
@@ -111,14 +110,21 @@ class Settings(BaseSettings):
         return None if token is None else token.encode()
 
 
+def foreign(headers: Headers) -> bool:
+    """Whether another site's page asks: its browser says so in headers that no page can write, and others send none."""
+    origin = headers.get("origin")
+    elsewhere = origin is not None and origin.partition("://")[2] != headers.get("host")
+    return elsewhere or headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
 class Bounds:
     """ASGI middleware: so many requests at once, so many seconds and bytes each; security headers on every answer.
 
-    Every refusal is counted here, whoever made it.
+    Every refusal is counted here, whoever made it; those of requests that never come so far, in `connections`.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, refused: Counter):
-        self.app, self.settings, self.refused = app, settings, refused
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics):
+        self.app, self.settings, self.metrics = app, settings, metrics
         self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +139,7 @@ class Bounds:
                 started = True
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
                 if message["status"] >= 400:
-                    self.refused.labels(str(message["status"])).inc()
+                    self.metrics.refused.labels(str(message["status"])).inc()
             await send(message)
 
         async def received() -> Message:
@@ -148,8 +154,12 @@ class Bounds:
         # Whoever asks whether the service lives, or how it does, is answered even then.
         if self.under_way >= self.settings.concurrency and scope["path"] not in ("/health", "/ready", "/metrics"):
             return await refuse(429, "too many requests under way: try again", **{"retry-after": "1"})
+        headers = Headers(scope=scope)
+        # A browser sends a form or plain text to any address without asking first, one on its own machine too.
+        if scope["method"] == "POST" and foreign(headers):
+            return await refuse(403, "another site's page asks: only pages of this service may")
         # As it is told; the middleware below counts what comes.
-        length = Headers(scope=scope).get("content-length", "0")
+        length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.settings.body_bytes:
             return await refuse(413, f"the body is larger than {self.settings.body_bytes} bytes")
         self.under_way += 1
@@ -162,6 +172,9 @@ class Bounds:
                 await refuse(status, f"not {what} within {self.settings.seconds:g} s", connection="close")
         finally:
             self.under_way -= 1
+            arrived = scope.get("state", {}).get("arrived")  # see `connections`; none of a body that is not whole
+            if arrived is not None and scope["path"] == "/predict":
+                self.metrics.answered.observe(time.perf_counter() - arrived)
 
 
 class Service:
@@ -229,7 +242,7 @@ class Service:
 
         Raises:
             HTTPException: 503, no model.
-            ModelError, DataError: no graphs of the community, or no data set.
+            ModelError, DataError: no graphs of the community, or no data set of the policy's edition.
         """
         policy = self.model()
         if self.simulation is None or self.simulation.policy is not policy:
@@ -254,7 +267,7 @@ class Service:
         """Something done to the episode.
 
         Raises:
-            HTTPException: 422, it cannot be done; 429, see `slowly`; 503, no model or no data set.
+            HTTPException: 422, it cannot be done; 429, see `slowly`; 503, no model or no data set of its edition.
         """
         try:
             return await self.slowly(lambda: step(self.episode()))
@@ -312,7 +325,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.body_bytes)
-    app.add_middleware(Bounds, settings=settings, refused=service.metrics.refused)
+    app.add_middleware(Bounds, settings=settings, metrics=service.metrics)
 
     async def authorised(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
         if secret is not None and not (given and hmac.compare_digest(given.credentials.encode(), secret)):
@@ -323,11 +336,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         for status, why in (
             (400, "the body is no JSON"),
             (401, "no valid bearer token"),
+            (403, "another site's page asks"),
             (408, "the body took too long"),
             (413, "the body is too large"),
             (422, "something in the body cannot be used"),
             (429, "too many requests under way"),
-            (503, "no model, or no data set"),
+            (503, "no model, or no data set of its edition"),
         )
     }
     guarded: dict[str, Any] = {
@@ -433,7 +447,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         _, *where = first["loc"]  # body or query, then the field; an offset where the body is no JSON
         field = str(where[0]) if where and first["type"] != "json_invalid" else None
         problem = Problem(detail=f"{field or 'the body'}: {first['msg']}", field=field)
-        return JSONResponse(problem.model_dump(), 422)
+        return JSONResponse(problem.model_dump(), 400 if first["type"] == "json_invalid" else 422)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JSONResponse:

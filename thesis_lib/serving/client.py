@@ -22,7 +22,7 @@ from thesis_lib.community.original import Lists
 
 
 class ServiceError(RuntimeError):
-    """The service did not answer with actions; its text is one line."""
+    """The service did not answer, or is of another edition than the data; its text is one line."""
 
 
 class RemotePolicy:
@@ -32,6 +32,15 @@ class RemotePolicy:
         """``client``: its base_url is the service's; it keeps one connection open."""
         self.client = client
 
+    def edition(self) -> str:
+        """Of the data that the policy was trained on.
+
+        Raises:
+            ServiceError: no answer, or a refusal.
+        """
+        edition: str = self._ask("GET", "/schema")["edition"]
+        return edition
+
     def act(self, observations: Lists) -> Lists:
         """What each home does.
 
@@ -39,14 +48,17 @@ class RemotePolicy:
             ServiceError: no answer, or a refusal.
         """
         lists = [[float(value) for value in home] for home in observations]
+        actions: Lists = self._ask("POST", "/predict", json={"observations": lists})["actions"]
+        return actions
+
+    def _ask(self, method: str, path: str, **body: Any) -> Any:
         try:
-            answer = self.client.post("/predict", json={"observations": lists})
+            answer = self.client.request(method, path, **body)
         except httpx.TransportError as error:
             raise ServiceError(f"{self.client.base_url} does not answer ({type(error).__name__}): is it up?") from None
         if answer.status_code != 200:
             raise ServiceError(f"{self.client.base_url} answered {answer.status_code}: {answer.text[:300]}")
-        actions: Lists = answer.json()["actions"]
-        return actions
+        return answer.json()
 
 
 def roll(env: Any, client: httpx.Client) -> Trajectory:
@@ -83,12 +95,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     token = os.environ.get("THESIS_TOKEN")
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        env = datasets.load(datasets.find(given.edition), end=given.hours)
-        env.reset()
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # CityLearn turned its line for each request on
-        service = Service.from_citylearn(env)
+        data = datasets.find(given.edition)
         with httpx.Client(base_url=given.url, headers=headers, timeout=30) as client:
-            rows = evaluate(roll(env, client), service)
+            if (edition := RemotePolicy(client).edition()) != data.edition:
+                raise ServiceError(
+                    f"{given.url} serves a policy of the {edition} edition, the data found are the {data.edition} one: "
+                    f"give --edition {edition}"
+                )
+            env = datasets.load(data, end=given.hours)
+            env.reset()
+            logging.getLogger("httpx").setLevel(logging.WARNING)  # CityLearn turned its line for each request on
+            rows = evaluate(roll(env, client), Service.from_citylearn(env))
     except (ServiceError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 from prometheus_client import Counter
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEAD_BYTES = 16_384  # of a request beside its body; browsers and proxies send about a tenth of it
@@ -75,6 +78,18 @@ def bounded(seconds: float, refused: Counter) -> type[HttpToolsProtocol]:
 
         def on_message_complete(self) -> None:
             self.head = 0
+            # Whole from here on, it waits for the service and no longer for its client; the middleware takes the time.
+            self.cycle.scope["state"]["arrived"] = time.perf_counter()
             super().on_message_complete()
+
+        # What uvicorn itself refuses never comes to the application.
+        def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+            if app is service_unavailable:
+                refused.labels("503").inc()
+            super()._start_asgi_task(cycle, app)
+
+        def send_400_response(self, msg: str) -> None:
+            refused.labels("400").inc()
+            super().send_400_response(msg)
 
     return Bounded

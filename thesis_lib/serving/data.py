@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_dir
 
 from thesis_lib.community import reading as readings
 
 NAME = "citylearn_challenge_2022_phase_all_plus_evs"
+CITYLEARN = ("citylearn", "citylearn-project", "v3.0.2")  # whose cache has it, as `dataset.find` looks for it there
 CHECKSUMS = Path(readings.__file__).with_name("official.sha256")
 CALENDAR = ("month", "hour", "day_type")
 Array = NDArray[Any]
@@ -67,11 +69,11 @@ class Series:
 
 
 @_in_one_line()
-def find(folder: Path | None) -> tuple[str, Path]:
-    """The edition and its folder: the one given, else the official one, else the offline one where it was generated.
+def find(folder: Path | None, edition: str) -> Path:
+    """The folder of an edition: the one given, else that of CITYLEARN_DATASETS, else the cache the edition lies in.
 
     Raises:
-        DataError: there is none, or it is neither edition.
+        DataError: it is in none of them, the one given is of another edition, or one is of neither.
     """
     tried = []
     configured = os.environ.get("CITYLEARN_DATASETS")
@@ -79,19 +81,24 @@ def find(folder: Path | None) -> tuple[str, Path]:
         if place:
             for candidate in (Path(place).expanduser(), Path(place).expanduser() / NAME):
                 if (candidate / "schema.json").is_file():
-                    return _edition(candidate), candidate
-            tried.append(f"no schema.json in {origin} {place}")
+                    if (found := _edition(candidate)) == edition:
+                        return candidate
+                    tried.append(f"{origin} {place} has the {found} edition, the policy is of the {edition} one")
+                    break
+            else:
+                tried.append(f"no schema.json in {origin} {place}")
             if origin == "THESIS_DATA":
-                raise DataError(f"{tried[-1]}: set it to the folder of the data set")
-    cache = os.environ.get("THESIS_CACHE")
-    if not cache:
-        from platformdirs import user_cache_dir
-
-        cache = user_cache_dir("thesis_lib", appauthor=False)
-    for candidate in sorted(Path(cache).expanduser().glob("offline-*/schema.json")):
-        return _edition(candidate.parent), candidate.parent
-    tried.append("no offline edition in the cache")
-    raise DataError("; ".join(tried) + f": set CITYLEARN_DATASETS to the folder that holds {NAME}")
+                raise DataError(f"{tried[-1]}: set it to the folder of the data set, {edition} edition")
+    if edition == "official":
+        cache, wanted = Path(user_cache_dir(*CITYLEARN)), f"datasets/{NAME}"
+    else:
+        own = os.environ.get("THESIS_CACHE") or user_cache_dir("thesis_lib", appauthor=False)
+        cache, wanted = Path(own).expanduser(), "offline-*"
+    for candidate in sorted(cache.glob(f"{wanted}/schema.json")):
+        if _edition(candidate.parent) == edition:
+            return candidate.parent
+    tried.append(f"none in {cache}")
+    raise DataError("; ".join(tried) + f": set CITYLEARN_DATASETS to the folder of the data set, {edition} edition")
 
 
 def _edition(folder: Path) -> str:
@@ -126,17 +133,18 @@ def _sum(file: Path) -> str | None:
 
 
 @_in_one_line()
-def read(folder: Path | None, about: dict[str, Any]) -> Series:
+def read(folder: Path | None, edition: str, about: dict[str, Any]) -> Series:
     """Read the series of a community.
 
     Args:
         folder: of the data set; None to look for it.
+        edition: ``official`` or ``offline``, that of the policy: hours of another are not those it was judged by.
         about: what the graphs say of the community they were made from (the metadata ``community``).
 
     Raises:
-        DataError: no data set, or one of another community.
+        DataError: no data set of the edition, or one of another community.
     """
-    edition, where = find(folder)
+    where = find(folder, edition)
     schema = json.loads((where / "schema.json").read_text(encoding="utf-8"))
     homes = {name: home for name, home in schema["buildings"].items() if home.get("include", True)}
     if list(homes) != about["homes"]:

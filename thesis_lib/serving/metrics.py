@@ -9,8 +9,10 @@ from prometheus_client.process_collector import ProcessCollector
 
 # An inference takes some hundred microseconds; Prometheus' usual buckets begin at 5 ms.
 BUCKETS = (1e-5, 2.5e-5, 5e-5, 1e-4, 1.5e-4, 2e-4, 2.5e-4, 3.5e-4, 5e-4, 7.5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2)
+# A request waits until those before it are served, for as long as the service lets it.
+WAITING = (2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Shown as 0 before the first of each, or the first would be no increase.
-REFUSALS = (400, 401, 404, 408, 413, 422, 429, 431, 500, 503)
+REFUSALS = (400, 401, 403, 404, 408, 413, 422, 429, 431, 500, 503)
 
 
 class Metrics:
@@ -23,6 +25,12 @@ class Metrics:
             "maddpg_prediction_duration_seconds",
             "From the body of a request to its answer, parsing and encoding included",
             buckets=BUCKETS,
+            registry=registry,
+        )
+        self.answered = Histogram(
+            "maddpg_request_duration_seconds",
+            "From a whole request for actions to the last byte of its answer, waiting in line included",
+            buckets=WAITING,
             registry=registry,
         )
         self.inference = Histogram(

@@ -50,7 +50,7 @@ class Simulation:
 
         Raises:
             ModelError: no graphs of the community beside the policy, or those of another community.
-            DataError: no data set.
+            DataError: no data set of the policy's edition.
         """
         self.policy = policy
         graphs = []
@@ -63,7 +63,7 @@ class Simulation:
         self.about, _ = read_card(self.step_graph, Community, "step.onnx")
         if self.about["community"] != policy.card["community"]:
             raise ModelError("step.onnx is of another community than the policy: export the model again")
-        self.series = data.read(dataset, self.about)
+        self.series = data.read(dataset, policy.card["edition"], self.about)
         # The graph has room for the draws of any edition; those beyond an edition's own are never asked for.
         (room,) = next(value.shape for value in self.step_graph.get_inputs() if value.name == "drift_noise")
         if (missing := room - len(self.series.drift_noise)) < 0:

@@ -3,71 +3,70 @@
 "use strict";
 
 const EVERY = 5000; // ms between two looks
+const PATIENCE = 30000; // ms for an answer; the service gives up before
 const HOURS = 6; // simulated at each look
 const FIRST = 48; // at the first one, so that there is something to see
 const SHOWN = 168; // hours kept on the page: the newest one and those within a week before it
 const START = Number(new URLSearchParams(location.search).get("start") ?? 576); // the first test week begins there
-const BLUE = "#0072b2", ORANGE = "#d55e00", GREEN = "#00795c", PURPLE = "#8e4585", GREY = "#595959", YELLOW = "#e0a800";
+const BLUE = "#0072b2", ORANGE = "#d55e00", GREEN = "#00795c", PURPLE = "#8e4585", GREY = "#595959", YELLOW = "#b08500";
 
 const TEXT = {
   en: {
     title: "Energy flexibility of the community: live policy",
     language: "Language", pause: "Pause", go: "Go on", restart: "Start the episode again", token: "Token of the service",
     send: "Send", chosen: "Homes (up to five)", summary: "Hours shown",
-    comparisonControlChart: "Demand without control and with MADDPG; the area between is the difference",
+    comparisonControlChart: "Demand without control and with Cooperative MADDPG; the area between is the difference",
     threeWayComparisonChart: "Demand of the three controllers",
-    multiAgentBuildingsChart: "Energy bought by five homes under each controller",
+    multiAgentBuildingsChart: "Energy bought by the chosen homes under each controller",
     allBuildingsActionsChart: "All homes in the last hour: sun, battery, car, appliance and their actions",
     flexibilityChart: "Demand, price and state of charge",
     priceResponseChart: "Demand against price: what is moved to cheap hours",
-    live: "MADDPG (live)", no_control: "No control", comparator: "Comparison",
+    live: "Cooperative MADDPG (live)", no_control: "No control", comparator: "Comparison",
     charge_on_arrival: "No control (cars charge on arrival)", marlisa: "MARLISA", mpc_forecast: "MPC, forecast (no MARLISA run yet)",
-    tuned_rule: "Tuned rule (no MARLISA run yet)", rule: "Rule (no MARLISA run yet)",
-    business_as_usual: "Business as usual (no MARLISA run yet)", cooperative_maddpg: "MADDPG",
+    tuned_rule: "Tuned rule (no MARLISA run yet)", rule: "Spread rule (no MARLISA run yet)",
+    business_as_usual: "Business as usual (no MARLISA run yet)", cooperative_maddpg: "Cooperative MADDPG",
     demand: "Demand (kW)", price: "Price (EUR/kWh)", soc_short: "SOC (%)", price_short: "EUR/kWh", bought: "Energy bought (kWh)",
     battery_soc: "Batteries, mean (%)", car_soc: "Cars, mean (%)", pv: "Sun (kWh)", battery: "Battery (kWh)", car: "Car (kWh)",
     appliance: "Appliance (kWh)", battery_action: "Battery action", car_action: "Car action",
     appliance_action: "Appliance action", energy: "Energy (kWh)", action: "Action (share of power)", home: "Home",
     controller: "Controller", peak: "Highest demand (kW)", imported: "Import (kWh)", cost: "Cost (EUR)",
-    ok: (time, row) => `Live. Last answer ${time}, simulated hour ${row}.`,
-    down: (time) => `The service does not answer. What is shown is of ${time}; trying again every 5 s.`,
-    never: "The service does not answer yet; trying again every 5 s.", paused: "Paused.",
-    refused: (why) => `The service says: ${why}`,
+    waiting: "Waiting for the service's first answer.", ok: "Live.", down: "The service does not answer; trying again every 5 s.",
+    paused: "Paused.",
+    refused: (why) => `The service says: ${why}`, last: (time, row) => `Last answer ${time}, simulated hour ${row}.`,
     shared: "Another page moves the same episode on: hours that only it was given are missing here.",
-    none: "No evaluated runs to compare with: only the live policy is shown.",
+    alone: (why) => `Only the live policy is shown: ${why}.`,
     official: "official", offline: "offline",
-    about: (a) => `Data: ${text[a.edition]} edition (${a.dataset}). Policy ${a.model_version}. The live episode begins at the first `
-      + `hour shown; the other controllers' hours are from their continuous year in CityLearn.`,
+    about: (a) => `Data: ${text[a.edition]} edition (${a.dataset}). Policy ${a.model_version}. This page's live episode begins with `
+      + `the hour ${when(start)}; the other controllers' hours are from their continuous year in CityLearn.`,
   },
   es: {
     title: "Flexibilidad energética de la comunidad: política en vivo",
     language: "Idioma", pause: "Pausar", go: "Seguir", restart: "Empezar de nuevo", token: "Token del servicio",
     send: "Enviar", chosen: "Viviendas (hasta cinco)", summary: "Horas mostradas",
-    comparisonControlChart: "Demanda sin control y con MADDPG; el área entre ambas es la diferencia",
+    comparisonControlChart: "Demanda sin control y con MADDPG cooperativo; el área entre ambas es la diferencia",
     threeWayComparisonChart: "Demanda de los tres controladores",
-    multiAgentBuildingsChart: "Energía comprada por cinco viviendas con cada controlador",
+    multiAgentBuildingsChart: "Energía comprada por las viviendas elegidas con cada controlador",
     allBuildingsActionsChart: "Todas las viviendas en la última hora: sol, batería, coche, electrodoméstico y sus acciones",
     flexibilityChart: "Demanda, precio y estado de carga",
     priceResponseChart: "Demanda frente al precio: lo que se traslada a horas baratas",
-    live: "MADDPG (en vivo)", no_control: "Sin control", comparator: "Comparación",
+    live: "MADDPG cooperativo (en vivo)", no_control: "Sin control", comparator: "Comparación",
     charge_on_arrival: "Sin control (carga al llegar)", marlisa: "MARLISA", mpc_forecast: "MPC con pronóstico (aún sin MARLISA)",
-    tuned_rule: "Regla ajustada (aún sin MARLISA)", rule: "Regla (aún sin MARLISA)",
-    business_as_usual: "Uso habitual (aún sin MARLISA)", cooperative_maddpg: "MADDPG",
+    tuned_rule: "Regla ajustada (aún sin MARLISA)", rule: "Regla de reparto (aún sin MARLISA)",
+    business_as_usual: "Práctica habitual (aún sin MARLISA)", cooperative_maddpg: "MADDPG cooperativo",
     demand: "Demanda (kW)", price: "Precio (EUR/kWh)", soc_short: "SOC (%)", price_short: "EUR/kWh", bought: "Energía comprada (kWh)",
     battery_soc: "Baterías, media (%)", car_soc: "Coches, media (%)", pv: "Sol (kWh)", battery: "Batería (kWh)", car: "Coche (kWh)",
     appliance: "Electrodoméstico (kWh)", battery_action: "Acción de la batería", car_action: "Acción del coche",
     appliance_action: "Acción del electrodoméstico", energy: "Energía (kWh)", action: "Acción (parte de la potencia)",
     home: "Vivienda",
     controller: "Controlador", peak: "Demanda máxima (kW)", imported: "Importación (kWh)", cost: "Coste (EUR)",
-    ok: (time, row) => `En vivo. Última respuesta ${time}, hora simulada ${row}.`,
-    down: (time) => `El servicio no responde. Lo que se ve es de las ${time}; nuevo intento cada 5 s.`,
-    never: "El servicio aún no responde; nuevo intento cada 5 s.", paused: "En pausa.",
-    refused: (why) => `El servicio dice: ${why}`,
+    waiting: "A la espera de la primera respuesta del servicio.", ok: "En vivo.", down: "El servicio no responde; nuevo intento cada 5 s.",
+    paused: "En pausa.",
+    refused: (why) => `El servicio dice: ${why}`, last: (time, row) => `Última respuesta ${time}, hora simulada ${row}.`,
     shared: "Otra página avanza el mismo episodio: aquí faltan las horas que solo recibió ella.",
-    none: "No hay ejecuciones evaluadas con las que comparar: solo se muestra la política en vivo.",
+    alone: (why) => `Solo se muestra la política en vivo: ${why}.`,
     official: "oficial", offline: "sin conexión",
-    about: (a) => `Datos: edición ${text[a.edition]} (${a.dataset}). Política ${a.model_version}. El episodio en vivo empieza en la `
-      + `primera hora mostrada; las horas de los demás controladores son de su año continuo en CityLearn.`,
+    about: (a) => `Datos: edición ${text[a.edition]} (${a.dataset}). Política ${a.model_version}. El episodio en vivo de esta página `
+      + `empieza en la hora del ${when(start)}; las horas de los demás controladores son de su año continuo en CityLearn.`,
   },
 };
 
@@ -80,10 +79,13 @@ const mean = (values) => (values.length ? sum(values) / values.length : NaN);
 const remembered = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
 const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private window: not kept */ } };
 
-let language = remembered("language") ?? (navigator.language.startsWith("es") ? "es" : "en");
+let language = [remembered("language"), navigator.language.slice(0, 2)].find((name) => Object.hasOwn(TEXT, name)) ?? "en";
 let text = TEXT[language];
-let hours = [], about = null, runs = [], compared = true, last = null, state = "never", reason = "", paused = false;
+let hours = [], about = null, runs = [], last = null, state = "waiting", reason = "", paused = false;
+let alone = ""; // why there is nothing to compare with
+let start = null, begun = false; // the row in which this page began the episode; whether it is to go on with that one
 let shared = false; // another page moves the service's one episode as well
+let looks = 0, looking = false; // only the newest look counts: what an older one is answered is dropped
 let chosen = ["Building_1", "Building_4", "Building_5", "Building_10", "Building_15"];
 let token = null, timer = null;
 const charts = {};
@@ -91,17 +93,18 @@ const charts = {};
 async function ask(path, body) {
   const headers = { "content-type": "application/json" };
   if (token) headers.authorization = `Bearer ${token}`;
-  const options = body === undefined ? { headers } : { headers, method: "POST", body: JSON.stringify(body) };
-  const answer = await fetch(path, options);
+  const options = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
+  const answer = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(PATIENCE) });
   const content = await answer.json().catch(() => ({ detail: answer.statusText }));
   if (!answer.ok) throw Object.assign(new Error(String(content.detail)), { status: answer.status });
   return content;
 }
 
-async function begin() {
-  about = await ask("/simulate/reset", { start: START });
-  [hours, shared] = [[], false];
-  keep(await ask("/simulate/step", { hours: FIRST }));
+async function begin(current) {
+  const { row } = await current("/simulate/reset", { start: START });
+  const episode = await current("/simulate/step", { hours: FIRST });
+  [hours, shared, start, begun] = [[], false, row, true];
+  keep(episode);
 }
 
 function keep(episode) {
@@ -116,36 +119,40 @@ function keep(episode) {
 
 async function look() {
   clearTimeout(timer);
+  const mine = ++looks;
+  looking = true;
+  const current = (path, body) => ask(path, body).finally(() => { if (mine !== looks) throw new Error("a newer look has begun"); });
   try {
-    if (!about) await begin();
+    if (!begun) await begin(current);
     else {
       try {
-        keep(await ask("/simulate/step", { hours: HOURS }));
+        keep(await current("/simulate/step", { hours: HOURS }));
       } catch (error) {
         if (error.status !== 422) throw error; // the service began anew and has no episode yet
-        await begin();
+        await begin(current);
       }
     }
-    if (about.ended) about = { ...about, restart: true };
     try {
       const [from, to] = [hours[0].row, hours.at(-1).row + 1];
-      runs = (await ask(`/comparison?start=${from}&hours=${to - from}`)).runs.map((run) => sameHours(run, from));
-      compared = true;
+      runs = (await current(`/comparison?start=${from}&hours=${to - from}`)).runs.map((run) => sameHours(run, from));
+      alone = "";
     } catch (error) {
       if (error.status !== 503) throw error;
-      [runs, compared] = [[], false];
+      [runs, alone] = [[], error.message];
     }
     state = "ok";
     last = new Date();
     byId("access").hidden = true;
     draw();
-    if (about.restart) about = null;
   } catch (error) {
-    state = error.status ? "refused" : (last ? "down" : "never");
+    if (mine !== looks) return;
+    state = error.status ? "refused" : "down";
     reason = error.message;
-    byId("access").hidden = error.status !== 401;
+    if (error.status === 401) byId("access").hidden = false;
   }
+  looking = false;
   say();
+  if (about?.ended) begun = false;
   if (!paused) timer = setTimeout(look, EVERY);
 }
 
@@ -157,16 +164,14 @@ function sameHours(run, from) {
 }
 
 function say() {
-  const time = last ? last.toLocaleTimeString(language) : "";
-  const words = {
-    ok: () => text.ok(time, hours.at(-1)?.row), down: () => text.down(time), never: () => text.never,
-    refused: () => text.refused(reason),
-  };
-  const status = byId("status");
-  status.textContent = [words[state](), paused ? text.paused : "", state === "ok" && shared ? text.shared : "",
-    state === "ok" && !compared ? text.none : ""].filter(Boolean).join(" ");
-  status.classList.toggle("down", state !== "ok");
-  byId("about").textContent = about?.edition ? text.about(about) : byId("about").textContent;
+  const ok = state === "ok";
+  const said = [state === "refused" ? text.refused(reason) : text[state], paused && text.paused, ok && shared && text.shared,
+    ok && alone && text.alone(alone)].filter(Boolean).join(" ");
+  // Read aloud whenever it is written, so only when it is another; the time of each answer stands beside it.
+  if (byId("state").textContent !== said) byId("state").textContent = said;
+  byId("answered").textContent = last ? text.last(last.toLocaleTimeString(language), hours.at(-1).row) : "";
+  byId("status").classList.toggle("down", !ok && state !== "waiting");
+  if (about) byId("about").textContent = text.about(about);
 }
 
 const date = (row, more) => new Date(Date.UTC(2024, 7, 1) + row * 3.6e6).toLocaleString(language,
@@ -279,7 +284,10 @@ function draw() {
   const number = (value) => (Number.isFinite(value) ? value.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–");
   const row = (cells, tag) => {
     const made = document.createElement("tr");
-    cells.forEach((cell, i) => made.append(Object.assign(document.createElement(i ? tag : "th"), { textContent: cell })));
+    cells.forEach((cell, i) => {
+      const scope = tag === "th" ? "col" : i ? null : "row";
+      made.append(Object.assign(document.createElement(scope ? "th" : "td"), { textContent: cell }, scope && { scope }));
+    });
     return made;
   };
   const table = byId("summary");
@@ -313,18 +321,19 @@ function speak(name) {
   for (const each of document.querySelectorAll("[data-label]")) each.setAttribute("aria-label", text[each.dataset.label]);
   for (const each of document.querySelectorAll("[data-language]")) each.setAttribute("aria-pressed", each.dataset.language === name);
   byId("pause").textContent = paused ? text.go : text.pause;
-  if (hours.length && about?.homes) draw();
+  if (about) draw();
   say();
 }
 
 for (const each of document.querySelectorAll("[data-language]")) each.addEventListener("click", () => speak(each.dataset.language));
 byId("pause").addEventListener("click", () => {
   paused = !paused;
-  byId("pause").setAttribute("aria-pressed", paused);
   byId("pause").textContent = paused ? text.go : text.pause;
-  if (paused) { clearTimeout(timer); say(); } else look();
+  if (paused) clearTimeout(timer);
+  else if (!looking) look();
+  say();
 });
-byId("restart").addEventListener("click", () => { about = null; look(); });
+byId("restart").addEventListener("click", () => { begun = false; look(); });
 byId("access").addEventListener("submit", (event) => {
   event.preventDefault();
   token = byId("token").value; // in this page's memory only
