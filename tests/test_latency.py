@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -100,6 +102,17 @@ def test_the_parts_of_a_request_are_those_at_500_a_second(
     mean = split.ms[split.part != "client"].sum()
     at_500 = rates.set_index("rate").loc[500]
     assert 0.5 * at_500.p50_ms < mean < at_500.p99_ms and about["request_p50_ms_at_500"] == at_500.p50_ms
+
+
+def test_the_highest_rate_is_one_that_is_held_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(url: str, body: bytes, rate: float, seconds: float, connections: int) -> latency.load.Load:
+        late = rate > (300 if seconds > 2 else 400)  # at 346 a queue grows, too slowly to be seen in two seconds
+        took = np.full(100, 0.2 if late and seconds > 2 else 0.01)
+        return latency.load.Load(rate, took, Counter({200: 100}), 0.9 * rate if late else rate)
+
+    monkeypatch.setattr(latency.load, "open_loop", load)
+    highest, tried = latency.load.saturation("", b"", 2.0)
+    assert highest == pytest.approx(288) and [round(one.rate) for one in tried] == [200, 240, 288, 346, 415]
 
 
 @pytest.mark.parametrize("present", [True, False])
