@@ -362,6 +362,7 @@ def test_settings_that_cannot_be_used_end_in_one_line(tmp_path: Path) -> None:
         ("THESIS_CONCURRENCY", "many", "THESIS_CONCURRENCY"),
         ("THESIS_TOKEN_FILE", str(tmp_path / "nothing"), "cannot be read"),
         ("THESIS_TOKEN", "", "the token is empty"),
+        ("THESIS_TOKEN", "clé", "beyond ASCII"),
     ):
         answer = subprocess.run(
             [sys.executable, "-m", "thesis_lib.serving.app"],

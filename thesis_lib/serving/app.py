@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         """The token, or None where none is asked for.
 
         Raises:
-            ValueError: the file cannot be read, or the token is empty.
+            ValueError: the file cannot be read, or the token is empty or not ASCII.
         """
         token = self.token
         if self.token_file is not None:
@@ -107,6 +107,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"THESIS_TOKEN_FILE {self.token_file} cannot be read ({error.strerror})") from None
         if token is not None and not token:
             raise ValueError("the token is empty: set THESIS_TOKEN or leave it out")
+        if token is not None and not token.isascii():  # a header cannot carry it unchanged
+            raise ValueError("the token has a character beyond ASCII: set THESIS_TOKEN to another")
         return None if token is None else token.encode()
 
 

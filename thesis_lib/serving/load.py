@@ -155,8 +155,8 @@ def open_loop(url: str, body: bytes, rate: float, seconds: float, connections: i
 def saturation(url: str, body: bytes, seconds: float = 2.0, bound_ms: float = 100.0) -> tuple[float, list[Load]]:
     """The highest rate (1/s) that the service holds, in steps of a fifth.
 
-    It holds a rate if all requests are answered, in ``seconds`` and in five times as long, with a 99th percentile within
-    ``bound_ms``, and as fast as they come: a queue that grows is found out by time.
+    It holds a rate if, in ``seconds`` and in five times as long, all requests are answered as fast as they come and
+    with a 99th percentile within ``bound_ms``: time finds out a queue that grows.
 
     Returns:
         The rate achieved there (0 if even 200/s is too much), and every step tried.
