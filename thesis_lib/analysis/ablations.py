@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from thesis_lib import paths
 from thesis_lib.analysis import comparison, labels, page, statistics, tables
@@ -233,6 +233,7 @@ def forest(points: pd.DataFrame, table: pd.DataFrame, family: Family) -> Figure:
     ax.set_yticks(range(len(lines)), [labels.variant(x["variant"]) + ("" if x["gate"] else " †") for x in lines])
     ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.grid(False, axis="y")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(labels.Numbers())
     ax.set_xlabel(labels.t("axis.difference", reference=labels.variant(family.reference)) + " (–)")
     return page.laid_out(fig)
@@ -409,13 +410,19 @@ def scale(table: pd.DataFrame) -> Figure:
         half = table.get(f"{column}_half")
         ax.errorbar(table["homes"], table[column], yerr=half, color="#0072B2", marker="o", ms=5, lw=1.2, capsize=3)
         ax.set_xscale("log")
+        ax.yaxis.set_major_formatter(labels.Numbers())
         if logarithmic:
             ax.set_yscale("log")
-        ax.xaxis.set_major_locator(FixedLocator(table["homes"].tolist()))
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_major_formatter(FuncFormatter(labels.Numbers()))  # each tick with its own decimals
+            ax.yaxis.set_minor_locator(NullLocator())
+        # Where two sizes are near each other, the larger one is named.
+        sizes = table["homes"].tolist()
+        named = [now for now, after in zip(sizes, [*sizes[1:], None], strict=True) if after is None or after >= 2 * now]
+        ax.xaxis.set_major_locator(FixedLocator(named))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(labels.Numbers())
-        ax.yaxis.set_major_formatter(labels.Numbers())
-        ax.tick_params(axis="x", rotation=60)
+        ax.tick_params(axis="x", labelsize=7.5)
         ax.set_xlabel(f"{labels.t('axis.homes')} ({labels.t('unit.number')})")
         ax.set_ylabel(label)
     return page.laid_out(fig)
@@ -427,6 +434,8 @@ def scale_caption(table: pd.DataFrame, **where: str) -> str:
         labels.t(
             "caption.scale_point",
             homes=labels.number(line["homes"], 0),
+            batch=labels.number(line["batch"], 0),
+            updates=labels.number(line["updates"], 0),
             seconds=labels.number(line["seconds_per_update"], 2),
             memory=labels.number(line["memory"], 1),
         )

@@ -555,15 +555,12 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.front_point": ("«{variant}» ({value})", "“{variant}” ({value})"),
     "caption.scale": (
-        (
-            "Tamaño: tiempo por actualización (validaciones incluidas), memoria máxima del proceso y compuesto "
-            "sobre la "
-            "BAU de cada comunidad ({split}, {engine}, edición {edition}), por viviendas. {points}."
-        ),
-        (
-            "Size: time per update (validations included), peak memory of the process and composite over each "
-            "community's own BAU ({split}, {engine}, {edition} edition), by homes. {points}."
-        ),
+        "Tamaño: tiempo por actualización (validaciones incluidas), memoria máxima del proceso y compuesto sobre la "
+        "BAU de cada comunidad ({split}, {engine}, edición {edition}), por viviendas; las mayores, con menos copias a "
+        "la vez y la última con menos actualizaciones. {points}.",
+        "Size: time per update (validations included), peak memory of the process and composite over each community's "
+        "own BAU ({split}, {engine}, {edition} edition), by homes; the largest ones with fewer copies at once, and the "
+        "last one with fewer updates. {points}.",
     ),
     "caption.levels": (
         "Compuesto de cada aprendiz: media con su intervalo t del 95{space}% y media intercuartílica con el suyo por "
@@ -584,8 +581,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "{edition} edition.",
     ),
     "caption.scale_point": (
-        "{homes} viviendas: {seconds}{space}s, {memory}{space}GiB",
-        "{homes} homes: {seconds}{space}s, {memory}{space}GiB",
+        "{homes} viviendas ({batch} copias, {updates} actualizaciones): {seconds}{space}s, {memory}{space}GiB",
+        "{homes} homes ({batch} copies, {updates} updates): {seconds}{space}s, {memory}{space}GiB",
     ),
     "caption.distance": (
         "El mismo controlador en el modelo rápido y en CityLearn ({split}).",
