@@ -186,7 +186,8 @@ def drawn(kpis: pd.DataFrame) -> dict[str, tuple]:
     renamed = kpis.assign(variant=kpis["variant"].replace(priorities))
     terms = ablations.ratios(renamed, names, **WHERE)
     size = pd.DataFrame({"homes": [5, 17, 100, 1000], "seconds_per_update": [0.1, 0.3, 0.9, 3.0]})
-    size = size.assign(memory=[1.0, 1.1, 2.0, np.nan], composite_vs_bau=0.8, composite_vs_bau_half=0.01)
+    size = size.assign(batch=64, updates=400, memory=[1.0, 1.1, 2.0, np.nan])
+    size = size.assign(composite_vs_bau=0.8, composite_vs_bau_half=0.01)
     return {
         "forest": (
             ablations.forest(ablations.differences(kpis, table, FAMILY, **WHERE), table, FAMILY),
