@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -72,10 +73,13 @@ def exported(factory: pytest.TempPathFactory) -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this test process's own, below those that systems give to clients: nobody takes it meanwhile."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for port in random.sample(range(10_000 + 500 * worker, 10_500 + 500 * worker), 500):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise OSError("no port is free")
 
 
 @contextmanager
@@ -101,6 +105,7 @@ def running(model_folder: Path, **settings: Any) -> Iterator[tuple[httpx.Client,
             for _ in range(600):
                 try:
                     client.get("/health")
+                    assert process.poll() is None, _read(said)  # or somebody else has answered
                     break
                 except httpx.TransportError:
                     assert process.poll() is None, _read(said)
