@@ -264,24 +264,29 @@ SMALL = {
 }  # fmt: skip
 
 
+def told_by_test_rows(settings: LearnerConfig, world: CommunityWorld, folder: Path, kind: type) -> list[str]:
+    """Train in folder/clean, and in folder/blind without test rows: what differs between the two checkpoints."""
+    community = world.community
+    train(settings, world, folder / "clean", seed=0, say=quiet, kind=kind)
+    table = community.table
+    try:
+        community.table = table.clone()
+        community.table[torch.from_numpy(split_of_rows(community.rows) == "test")] = float("nan")
+        train(settings, world, folder / "blind", seed=0, say=quiet, kind=kind)
+    finally:
+        community.table = table
+    files = [folder / name / "last.pt" for name in ("clean", "blind")]
+    one, other = (flat(read_checkpoint(file, community.fingerprint)) for file in files)
+    return [name for name in one if name != "/seconds" and not equal(one[name], other[name])]
+
+
 @ALGORITHMS
 def test_a_policy_of_the_real_community_is_trained_kept_and_loaded(
     algorithm: str, real: CommunityWorld, tmp_path: Path
 ) -> None:
     """And nothing of it comes from a test row."""
     kind, settings, community = KINDS[algorithm], config(algorithm, **SMALL), real.community
-    train(settings, real, tmp_path / "clean", seed=0, say=quiet, kind=kind)
-    table = community.table
-    try:
-        community.table = table.clone()
-        community.table[torch.from_numpy(split_of_rows(community.rows) == "test")] = float("nan")
-        train(settings, real, tmp_path / "blind", seed=0, say=quiet, kind=kind)
-    finally:
-        community.table = table
-    one, other = (
-        flat(read_checkpoint(tmp_path / name / "last.pt", community.fingerprint)) for name in ("clean", "blind")
-    )
-    assert [name for name in one if name != "/seconds" and not equal(one[name], other[name])] == []
+    assert told_by_test_rows(settings, real, tmp_path, kind) == []
 
     policy = load_policy(tmp_path / "clean" / "last.pt", community, kind=kind)
     policy.reset(community)

@@ -115,7 +115,10 @@ def test_the_algorithm_tells_what_each_variant_changes(root: Path) -> None:
         )
     ]
     kpis = pd.DataFrame(table, columns=evaluation.COLUMNS)
-    write_csv_atomic(paths.results("ablations") / "kpis.csv", kpis)
+    for (variant, seed), own in kpis.groupby(["variant", "seed"]):
+        folder = paths.run("ablations", "official", ablations.CONTROLLER, variant, seed)
+        write_csv_atomic(folder / "kpis.csv", own)
+        write_json_atomic(folder / "run.json", {})
     assert readme.main(["--check"]) == 1 and readme.main([]) == 0 and readme.main(["--check"]) == 0
     text = (root / readme.ALGORITHM).read_text(encoding="utf-8")
     none, off = (next(line for line in text.splitlines() if f"`{name}`" in line) for name in ("none", "guard_off"))

@@ -80,7 +80,7 @@ def test_the_verdicts_are_of_these_rows() -> None:
 
 
 def test_the_ablations_tables_are_of_their_rows() -> None:
-    kpis = evaluation.read_rows(paths.results("ablations") / "kpis.csv")
+    kpis = evaluation.gather("ablations")
     where = WHERE | {"engine": "model"}
     for name, family in ablations.FAMILIES.items():
         file = paths.tables("ablations") / f"ablation_{name}.csv"

@@ -400,7 +400,14 @@ def runs(profile: str, edition: str = "*", controller: str = "*", variant: str =
 
 
 def collect(profile: str) -> pd.DataFrame:
-    """Gather the rows of every run of a profile into ``results/<profile>/kpis.csv``.
+    """Write the rows of every run of a profile, as `gather` gives them, to ``results/<profile>/kpis.csv``."""
+    rows = gather(profile)
+    write_csv_atomic(paths.results(profile) / "kpis.csv", rows)
+    return rows
+
+
+def gather(profile: str) -> pd.DataFrame:
+    """The rows of every run of a profile.
 
     Args:
         profile: whose results.
@@ -422,9 +429,7 @@ def collect(profile: str) -> pd.DataFrame:
     places = {name: rows[name].map({v: place for place, v in enumerate(values)}) for name, values in order.items()}
     key = rows[["edition", "controller", "variant", "seed"]].assign(**places)
     rows = rows.loc[key.sort_values(["edition", "controller", "variant", "seed", "engine", "split", "kpi"]).index]
-    rows = rows.reset_index(drop=True)
-    write_csv_atomic(paths.results(profile) / "kpis.csv", rows)
-    return rows
+    return rows.reset_index(drop=True)
 
 
 def read_rows(file: Path) -> pd.DataFrame:

@@ -5,7 +5,7 @@
 
 Two parts of the READMEs: ``results``, from ``results/thesis/kpis.csv``, whose first paragraph says who is ahead,
 whoever that is; and ``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. One of docs/algorithm.md:
-``ablations``, from ``results/ablations/kpis.csv``. No number is typed, and a test fails when a part and its files
+``ablations``, from the runs in ``results/ablations/``. No number is typed, and a test fails when a part and its files
 differ.
 """
 
@@ -207,7 +207,7 @@ def differences(kpis: pd.DataFrame | None) -> str:
     """The part ``ablations``: what each variant changes, by the name that it has in configs/ablations.yaml.
 
     Args:
-        kpis: the long table of the ablations; None if their run has not written it yet.
+        kpis: the long table of the ablations; None if none has run yet.
 
     Returns:
         Markdown, in English: a table of the variants that are there. Without rows, one sentence.
@@ -288,7 +288,8 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
             texts[file] = written(text, "speed", speed(profile), name)
     file = paths.ROOT / ALGORITHM
     with labels.using("en"):
-        texts[file] = written(file.read_text(encoding="utf-8"), "ablations", differences(read("ablations")), ALGORITHM)
+        changes = differences(evaluation.gather("ablations") if evaluation.runs("ablations") else None)
+        texts[file] = written(file.read_text(encoding="utf-8"), "ablations", changes, ALGORITHM)
     return texts
 
 
