@@ -13,10 +13,12 @@ actor's update.
 Ours makes one update after another, each through ``batch`` copies of the community rolled ``rollout_horizon`` hours.
 An update of ours learns from thousands of steps at once where the usual way makes one update of each agent per step:
 steps/s says how fast experience is made and learned from; the minutes to the rule's level say what comes of it. They
-are those of actors without habits, which know nothing of what a household does, on one core.
+are those of actors without habits, which know nothing of what a household does, on one core (or on the GPU).
 
 Both run as ``make thesis`` does, one process for each core with one thread, and their steps/s add up; the usual way
 also in one process with all the threads, and the better of the two is compared. ``compiled`` needs a C++ compiler.
+
+With ``--device cuda`` ours is trained on the GPU too, one process, with the profile's batch and with larger ones.
 """
 
 from __future__ import annotations
@@ -42,15 +44,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from thesis_lib.analysis.learner import repeatable
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import Controller
 from thesis_lib.controllers.rules import BusinessAsUsual, SpreadCharging
+from thesis_lib.maddpg import device as devices
 from thesis_lib.maddpg.training import CommunityWorld, Run, TrainConfig
 from thesis_lib.provenance import run_record, write_json_atomic
 
 UNITS, BATCH, MEMORY = 256, 256, 100_000
+LARGER = (4, 16)  # times the profile's batch, on a GPU
 RATE, DISCOUNT, TARGET_RATE, NOISE = 1e-3, 0.99, 0.005, 0.1
 
 
@@ -198,28 +203,38 @@ def measure_usual(seed: int, source: dataset.Dataset, threads: int, seconds: flo
     return {"steps/s": steps / elapsed, "updates/s": steps * len(usual.agents) / elapsed, **shares}
 
 
-def begin(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str) -> tuple[Run, CommunityWorld]:
+def begin(
+    seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, device: str
+) -> tuple[Run, CommunityWorld]:
     """A training run at update 0, on one thread; what it compiles goes to a new folder in ``cache``."""
     torch.set_num_threads(1)
+    repeatable(device)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(dir=cache)
-    community = Community.from_citylearn(dataset.load(source))
+    community = Community.from_citylearn(dataset.load(source)).to(device, torch.float32)
     shared = ("augment", "swap_share", "reward_offset", "reward", "weights")
     world = CommunityWorld(community, BusinessAsUsual(), **{name: getattr(config, name) for name in shared})
     return Run(config, world, seed), world
 
 
 def measure_ours(
-    seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, seconds: float
+    seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, seconds: float, device: str = "cpu"
 ) -> dict[str, float]:
-    """Our updates, without the first ones, which compile."""
-    run, _ = begin(seed, source, config, cache)
+    """Our updates, without the first ones, which compile; on a GPU with the most memory that they held there."""
+    run, _ = begin(seed, source, config, cache, device)
     begun = time.perf_counter()
     run.iterate()
     first = time.perf_counter() - begun
     run.iterate()
     updates, elapsed = repeated(run.iterate, seconds)
     steps = updates * config.batch * config.rollout_horizon
-    return {"steps/s": steps / elapsed, "updates/s": updates / elapsed, "compilation s": first - elapsed / updates}
+    held = {} if device == "cpu" else {"GPU GiB": torch.cuda.max_memory_allocated() / 2**30}
+    return {
+        "copies": config.batch,
+        "steps/s": steps / elapsed,
+        "updates/s": updates / elapsed,
+        "compilation s": first - elapsed / updates,
+        **held,
+    }
 
 
 class AsPolicy:
@@ -237,14 +252,16 @@ class AsPolicy:
         return self.rule.act(observations)
 
 
-def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, every: int) -> dict[str, float]:
+def measure_level(
+    seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, every: int, device: str = "cpu"
+) -> dict[str, float]:
     """Train until the policy serves every car and appliance and its validation composite is no worse than the rule's.
 
     Trains without ``habits``: with them the policy may be better than the rule before it has learned anything. Its
     composite at that moment is in the result as ``untrained``. Validates after each ``every`` updates and gives up at
     the end of the config's budget: then there are no minutes.
     """
-    run, world = begin(seed, source, config, cache)
+    run, world = begin(seed, source, config, cache, device)
     level = world.validate(AsPolicy(SpreadCharging(), world.community))["composite"]
     result = {"rule": level, "untrained": world.validate(run.algorithm.policy)["composite"]}
     run = Run(config.model_copy(update={"habits": False}), world, seed)
@@ -272,13 +289,15 @@ def main() -> None:
     parser.add_argument("--profile", default="thesis", help="whose learner is measured (default: thesis)")
     parser.add_argument("--variant", default="broadcast", help="of the learner (default: broadcast)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes at once (default: all cores)")
+    parser.add_argument("--device", default="cpu", help="cuda: train on the GPU too (default: cpu)")
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each measurement (default: 40)")
     parser.add_argument("--every", type=int, default=10, help="updates between validations (default: 10)")
     args = parser.parse_args()
     try:
         settings = load_config(args.profile).train_for(args.variant)
         source = dataset.find(args.edition)
-    except (ConfigError, dataset.DatasetError) as error:
+        device = devices.resolve(args.device).torch
+    except (ConfigError, dataset.DatasetError, devices.DeviceError) as error:
         parser.error(str(error))
     seconds = 2.0 if args.quick else args.seconds
     config = TrainConfig(**(settings | {"compile": settings["compile"] and not args.quick}))
@@ -304,15 +323,20 @@ def main() -> None:
         measure("17 pairs on CityLearn", args.cores, 1, measure_usual, source, 1, seconds),
     )
     level: dict[str, float] = {}
+    on_gpu: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as cache:  # empty: nothing is compiled beforehand
         measure("Cooperative MADDPG", 1, 1, measure_ours, source, config, cache, seconds)
         ours = measure("Cooperative MADDPG", args.cores, 1, measure_ours, source, config, cache, seconds)
+        for times in (1, *LARGER) if device != "cpu" else ():
+            wide = config.model_copy(update={"batch": config.batch * times})
+            here = (source, wide, cache, seconds, device)
+            on_gpu[wide.batch] = measure(f"Cooperative MADDPG, {args.device}", 1, 1, measure_ours, *here)
         print(pd.DataFrame(rows).round(1).to_string(index=False, na_rep=""), "\n")
         print(f"ratio {ours / usual:.0f}", flush=True)
         if not args.quick:
-            (level,) = at_once(1, measure_level, source, config, cache, args.every)
+            (level,) = at_once(1, measure_level, source, config, cache, args.every, device)
 
-    minutes = level.get("minutes")
+    minutes, where = level.get("minutes"), "one core" if device == "cpu" else args.device
     if level:
         print(
             f"composite on the validation weeks: rule {level['rule']:.4f}, untrained policy {level['untrained']:.4f}; "
@@ -321,12 +345,14 @@ def main() -> None:
         if minutes is None:
             print("the rule's level was not reached within the budget")
         else:
-            print(f"so in {minutes:.2f} minutes on one core, of which {level['compilation']:.2f} compilation")
+            print(f"so in {minutes:.2f} minutes on {where}, of which {level['compilation']:.2f} compilation")
     figures = {"usual_steps_per_s": usual, "steps_per_s": ours, "ratio": ours / usual, "minutes_to_rule_level": minutes}
+    figures |= {f"gpu_steps_per_s_{copies}": rate for copies, rate in on_gpu.items()}
     figures = {name: None if value is None else round(value, 2) for name, value in figures.items()}
     if args.output:
         about = {"profile": args.profile, "variant": args.variant, "cores": args.cores, "seconds": seconds}
-        write_json_atomic(args.output, run_record(about, source, seeds=[0], figures=figures, rows=rows, level=level))
+        record = run_record(about, source, seeds=[0], device=device, figures=figures, rows=rows, level=level)
+        write_json_atomic(args.output, record)
     if args.json:
         print(json.dumps(figures))
 

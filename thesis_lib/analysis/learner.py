@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,7 @@ def learn(
     few = training_settings.get("trained_homes", 0)
     trained_on = _first_homes(env, few) if few else community
     checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, controller, twin, seed))
+    repeatable(config.device)
     with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
         _forget_another(checkpoints, _training_recipe(controller, train_config, seed, data), say)
         train(
@@ -147,6 +149,20 @@ def learn(
         **common,
     )
     return rows
+
+
+def repeatable(device: str) -> None:
+    """Let the same seed give the same bits on a GPU too, where torch else adds in any order; for the whole process.
+
+    Args:
+        device: as in the profile; on the CPU the order is always the same, and nothing changes.
+
+    Raises:
+        DeviceError: no such device.
+    """
+    if devices.resolve(device).torch.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first product
+        torch.use_deterministic_algorithms(True)
 
 
 def _first_homes(env: Any, homes: int) -> Community:
