@@ -483,13 +483,13 @@ class IndependentRun(Run):
         self.guard_settings = world.guard_settings(config)
         household = world.make_household(self.guard_settings)
         mean, deviation = fit_normaliser(world, self.generator)
-        policy = self.policy_of(config, world, household, mean, deviation)
+        policy = self.policy_of(config, world, household, mean, deviation).to(world.device)
         with torch.no_grad():
-            seen = policy.see(torch.zeros(1, *mean.shape))
+            seen = policy.see(torch.zeros(1, *mean.shape, device=world.device))
             inputs = policy.read(seen).shape[2]
         homes, slots = world.action_mask.shape
         critic = HomeCritics(homes, inputs, slots, config.critic_units)
-        self.algorithm = Independent(config, policy.to(world.device), critic.to(world.device))
+        self.algorithm = Independent(config, policy, critic.to(world.device))
         own = config.reward != "team"
         self.replay = Replay(config.replay_capacity, homes, seen.shape[2], slots, str(world.device), own)
         self.updates, self.seconds, self.best = 0, 0.0, math.inf
