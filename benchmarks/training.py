@@ -13,12 +13,13 @@ actor's update.
 Ours makes one update after another, each through ``batch`` copies of the community rolled ``rollout_horizon`` hours.
 An update of ours learns from thousands of steps at once where the usual way makes one update of each agent per step:
 steps/s says how fast experience is made and learned from; the minutes to the rule's level say what comes of it. They
-are those of actors without habits, which know nothing of what a household does, on one core (or on the GPU).
+are those of actors without habits, which know nothing of what a household does, on one core.
 
 Both run as ``make thesis`` does, one process for each core with one thread, and their steps/s add up; the usual way
 also in one process with all the threads, and the better of the two is compared. ``compiled`` needs a C++ compiler.
 
-With ``--device cuda`` ours is trained on the GPU too, one process, with the profile's batch and with larger ones.
+With ``--device cuda`` ours is trained on the GPU, by one process: some updates, with the profile's batch and a larger
+one, and one seed's whole training in place of the minutes to the rule's level.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import Controller
 from thesis_lib.controllers.rules import BusinessAsUsual, SpreadCharging
 from thesis_lib.maddpg import device as devices
-from thesis_lib.maddpg.training import CommunityWorld, Run, TrainConfig
+from thesis_lib.maddpg.training import CommunityWorld, Run, TrainConfig, train
 from thesis_lib.provenance import run_record, write_json_atomic
 
 UNITS, BATCH, MEMORY = 256, 256, 100_000
-LARGER = (4, 16)  # times the profile's batch, on a GPU
+LARGER = 16  # times the profile's batch, on a GPU
 RATE, DISCOUNT, TARGET_RATE, NOISE = 1e-3, 0.99, 0.005, 0.1
 
 
@@ -252,16 +253,14 @@ class AsPolicy:
         return self.rule.act(observations)
 
 
-def measure_level(
-    seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, every: int, device: str = "cpu"
-) -> dict[str, float]:
+def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, every: int) -> dict[str, float]:
     """Train until the policy serves every car and appliance and its validation composite is no worse than the rule's.
 
     Trains without ``habits``: with them the policy may be better than the rule before it has learned anything. Its
     composite at that moment is in the result as ``untrained``. Validates after each ``every`` updates and gives up at
     the end of the config's budget: then there are no minutes.
     """
-    run, world = begin(seed, source, config, cache, device)
+    run, world = begin(seed, source, config, cache, "cpu")
     level = world.validate(AsPolicy(SpreadCharging(), world.community))["composite"]
     result = {"rule": level, "untrained": world.validate(run.algorithm.policy)["composite"]}
     run = Run(config.model_copy(update={"habits": False}), world, seed)
@@ -280,6 +279,20 @@ def measure_level(
     return result
 
 
+def measure_whole(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, device: str) -> dict[str, float]:
+    """One seed's training from its first update to its last, as the pipeline does it: its minutes and its best."""
+    _, world = begin(seed, source, config, cache, device)
+    folder = train(config, world, tempfile.mkdtemp(dir=cache), seed=seed, device=device)
+    log = pd.read_csv(folder / "log.csv")
+    kept = log.loc[log["composite"].where(log["passes"] == 1).idxmin()]
+    return {
+        "updates": float(log["update"].iloc[-1]),
+        "minutes": float(log["seconds"].iloc[-1]) / 60,
+        "composite": float(kept["composite"]),
+        "departures_met": float(kept["departures_met"]),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
@@ -289,7 +302,7 @@ def main() -> None:
     parser.add_argument("--profile", default="thesis", help="whose learner is measured (default: thesis)")
     parser.add_argument("--variant", default="broadcast", help="of the learner (default: broadcast)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes at once (default: all cores)")
-    parser.add_argument("--device", default="cpu", help="cuda: train on the GPU too (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each measurement (default: 40)")
     parser.add_argument("--every", type=int, default=10, help="updates between validations (default: 10)")
     args = parser.parse_args()
@@ -322,22 +335,29 @@ def main() -> None:
         measure("17 pairs on CityLearn", 1, args.cores, measure_usual, source, args.cores, seconds),
         measure("17 pairs on CityLearn", args.cores, 1, measure_usual, source, 1, seconds),
     )
+    figures: dict[str, float | None] = {"usual_steps_per_s": usual}
     level: dict[str, float] = {}
-    on_gpu: dict[int, float] = {}
+    whole: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as cache:  # empty: nothing is compiled beforehand
-        measure("Cooperative MADDPG", 1, 1, measure_ours, source, config, cache, seconds)
-        ours = measure("Cooperative MADDPG", args.cores, 1, measure_ours, source, config, cache, seconds)
-        for times in (1, *LARGER) if device != "cpu" else ():
-            wide = config.model_copy(update={"batch": config.batch * times})
-            here = (source, wide, cache, seconds, device)
-            on_gpu[wide.batch] = measure(f"Cooperative MADDPG, {args.device}", 1, 1, measure_ours, *here)
+        if device == "cpu":
+            measure("Cooperative MADDPG", 1, 1, measure_ours, source, config, cache, seconds)
+            ours = measure("Cooperative MADDPG", args.cores, 1, measure_ours, source, config, cache, seconds)
+        else:
+            wide = config.model_copy(update={"batch": config.batch * LARGER})
+            ours, figures["large_steps_per_s"] = (
+                measure(f"Cooperative MADDPG, {args.device}", 1, 1, measure_ours, source, c, cache, seconds, device)
+                for c in (config, wide)
+            )
         print(pd.DataFrame(rows).round(1).to_string(index=False, na_rep=""), "\n")
         print(f"ratio {ours / usual:.0f}", flush=True)
-        if not args.quick:
-            (level,) = at_once(1, measure_level, source, config, cache, args.every, device)
+        if device != "cpu":
+            (whole,) = at_once(1, measure_whole, source, config, cache, device)
+        elif not args.quick:
+            (level,) = at_once(1, measure_level, source, config, cache, args.every)
 
-    minutes, where = level.get("minutes"), "one core" if device == "cpu" else args.device
+    figures |= {"steps_per_s": ours, "ratio": ours / usual}
     if level:
+        minutes = figures["minutes_to_rule_level"] = level.get("minutes")
         print(
             f"composite on the validation weeks: rule {level['rule']:.4f}, untrained policy {level['untrained']:.4f}; "
             f"without habits {level.get('composite', float('nan')):.4f} after {level.get('updates', 0):.0f} updates"
@@ -345,13 +365,18 @@ def main() -> None:
         if minutes is None:
             print("the rule's level was not reached within the budget")
         else:
-            print(f"so in {minutes:.2f} minutes on {where}, of which {level['compilation']:.2f} compilation")
-    figures = {"usual_steps_per_s": usual, "steps_per_s": ours, "ratio": ours / usual, "minutes_to_rule_level": minutes}
-    figures |= {f"gpu_steps_per_s_{copies}": rate for copies, rate in on_gpu.items()}
+            print(f"so in {minutes:.2f} minutes on one core, of which {level['compilation']:.2f} compilation")
+    if whole:
+        figures["minutes"] = whole["minutes"]
+        print(
+            f"{whole['updates']:.0f} updates in {whole['minutes']:.2f} minutes, with compilation and validations: "
+            f"composite {whole['composite']:.4f} on the validation weeks"
+        )
     figures = {name: None if value is None else round(value, 2) for name, value in figures.items()}
     if args.output:
         about = {"profile": args.profile, "variant": args.variant, "cores": args.cores, "seconds": seconds}
-        record = run_record(about, source, seeds=[0], device=device, figures=figures, rows=rows, level=level)
+        found: dict[str, Any] = {"figures": figures, "rows": rows, "level": level, "whole": whole}
+        record = run_record(about, source, None, seeds=[0], device=device, **found)
         write_json_atomic(args.output, record)
     if args.json:
         print(json.dumps(figures))

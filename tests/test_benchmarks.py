@@ -100,6 +100,14 @@ def test_the_minutes_to_the_rules_level_are_those_of_a_training(
     assert level["composite"] <= level["rule"] if "minutes" in level else level["updates"] == settings["updates"]
 
 
+def test_a_whole_training_is_the_pipelines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    settings = load_config("test").train_for("broadcast")
+    whole = TRAINING["measure_whole"](0, find("offline"), TrainConfig(**settings), str(tmp_path), "cpu")
+    assert whole["updates"] == settings["updates"] and 0 < whole["minutes"] < 5
+    assert whole["departures_met"] >= 0.99 and 0.5 < whole["composite"] < 1.0
+
+
 @pytest.mark.parametrize("name", ["independent_td3", "independent_sac"])
 def test_every_home_of_stable_baselines_learns_from_its_own_hours(name: str) -> None:
     small = {"copies": 4, "collect_hours": 6, "warmup_hours": 4, "batch": 8, "replay_capacity": 80, "habits": False}

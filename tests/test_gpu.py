@@ -47,7 +47,7 @@ def as_the_pipeline_trains() -> Iterator[None]:
 @cache
 def world(name: str, device: str) -> Any:
     kind, config = KINDS[name]
-    return kind.world_of(config, model("offline").to(device, torch.float32), BusinessAsUsual())
+    return kind.world_of(config, model("auto").to(device, torch.float32), BusinessAsUsual())
 
 
 def begun(name: str, device: str, seed: int = 0) -> Run:
@@ -69,7 +69,7 @@ def largest(one: tuple, other: tuple) -> float:
 
 @pytest.mark.parametrize(("dtype", "bar"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
 def test_the_community_is_the_same(dtype: torch.dtype, bar: float) -> None:
-    communities = [model("offline", dtype), model("offline", dtype).to(GPU)]
+    communities = [model("auto", dtype), model("auto", dtype).to(GPU)]
     starts, hours = torch.tensor([0, 1234, 5000, 7777]), 72
     states = [c.reset(len(starts), starts.to(c.device), hours) for c in communities]
     watch = [Observer(c) for c in communities]
@@ -108,8 +108,8 @@ def test_the_same_seed_gives_the_same_and_a_stopped_run_goes_on_bit_for_bit(name
 @EVERY_KIND
 def test_what_was_trained_there_acts_here(name: str, tmp_path: Path) -> None:
     kind, config = KINDS[name]
-    community = model("offline", torch.float32)
-    train(config, model("offline"), tmp_path, seed=0, device=GPU, reference=BusinessAsUsual(), say=print, kind=kind)
+    community = model("auto", torch.float32)
+    train(config, model("auto"), tmp_path, seed=0, device=GPU, reference=BusinessAsUsual(), say=print, kind=kind)
     observations = Observer(community)(community.reset(3, torch.tensor([0, 500, 3000]), 10))
     actions = []
     for device in ("cpu", GPU):

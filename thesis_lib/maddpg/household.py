@@ -189,6 +189,6 @@ class Household(nn.Module):
 def household_of(
     community: Community, undisclosed_pace: float, spare_steps: int = 0, tolerance: float = 0.0
 ) -> Household:
-    """The habits of a community's homes, on the CPU whatever holds it; the arguments are the guard's, see `guard_of`."""
+    """The habits of a community's homes, on the CPU wherever it is; the arguments are the guard's, see `guard_of`."""
     community = community.to("cpu")
     return Household(community, guard_of(community, undisclosed_pace, spare_steps, tolerance))
