@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ import torch
 
 from thesis_lib import paths, provenance
 from thesis_lib.analysis import evaluation, learner
+from thesis_lib.analysis.recheck import recheck
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
@@ -153,6 +155,44 @@ def test_a_run_is_trained_once_and_read_ever_after(data, tmp_path: Path, monkeyp
     learner.learn(config, "broadcast", 0, data, overrides={"updates": 1}, end=48, say=said.append)
     assert any("training starts anew" in line for line in said)
     assert json.loads((folder / "run.json").read_text())["training"]["updates"] == 1
+
+
+def test_rows_count_on_where_new_code_makes_the_same(
+    data: dataset.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("test", engines=["model"], variants={"broadcast": {}}, seeds=[0, 1])
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    folders = [paths.run("test", data.edition, learner.CONTROLLER, "broadcast", seed) for seed in config.seeds]
+    today = [learner.recipe(config, "broadcast", seed, data, end=48) for seed in config.seeds]
+    for seed in config.seeds:
+        learner.learn(config, "broadcast", seed, data, end=48, say=str)
+    said: list[str] = []
+
+    def age() -> None:
+        """As if other code had made the rows; its checkpoints are not there."""
+        for folder in folders:
+            record = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps(record | {"recipe": "of other code"}))
+        shutil.rmtree(tmp_path / "checkpoints")
+
+    def check(**changed: Any) -> bool:
+        return recheck(config.model_copy(update=changed), "broadcast", data, end=48, say=said.append)
+
+    assert check() and "2 runs, all of today's code" in said[-1]
+    age()
+    assert check() and "1 other seeds count as well" in said[-1]
+    records = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert [record["recipe"] for record in records] == today
+    assert "again" not in records[1] and records[0]["again"]["seed"] == 1 and "commit" in records[0]["again"]
+
+    with pytest.raises(evaluation.EvaluationError, match="seed 0: other settings than the profile's"):
+        age()
+        check(train=config.train | {"discount": 0.5})
+    rows = (folders[1] / "kpis.csv").read_text()
+    (folders[1] / "kpis.csv").write_text(rows.replace("cost", "price", 1))
+    before = {file: file.read_bytes() for folder in folders for file in folder.iterdir()}
+    assert not check() and "differs in kpis.csv: nothing is kept" in said[-1]
+    assert {file: file.read_bytes() for folder in folders for file in folder.iterdir()} == before
 
 
 def test_a_training_without_time_for_an_update_is_told(data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ class Compression(nn.Module):
         deviation = values.std(0, correction=0)
         self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 0.0))
         standard = self.standard(values).transpose(0, 1).double()
-        _, vectors = torch.linalg.eigh(standard.mT @ standard)  # ascending
+        _, vectors = torch.linalg.eigh((standard.mT @ standard).cpu())  # ascending; elsewhere with other signs
         self.components.copy_(vectors.flip(2)[:, :, : self.components.shape[2]])
 
 
