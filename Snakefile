@@ -216,11 +216,24 @@ rule readme:
     shell:
         f"{PYTHON} thesis_lib.analysis.readme --profile {PROFILE} > {{output}}"
 
+# What the distance to the optimum is made of. By time, but what is there by today's recipe is only read.
+rule gap:
+    input:
+        SETTINGS, LIBRARY
+    output:
+        update(f"{RESULTS}/{{what}}.csv")
+    wildcard_constraints:
+        what="gap|gradients"
+    resources:
+        gpu=GPU
+    shell:
+        f"{PYTHON} thesis_lib.analysis.{{wildcards.what}} --profile {PROFILE}"
+
 rule ablations:
     input:
         "notebooks/scripts/06_ablations.py", SETTINGS, LIBRARY, reference(), rows("rule", "default", 0),
         [rows(*run) for run in TRAINED],
-        [name for name in (f"{RESULTS}/gap.csv", f"{RESULTS}/gradients.csv") if Path(name).is_file()]
+        [f"{RESULTS}/gap.csv", f"{RESULTS}/gradients.csv"] if PROFILE == "ablations" else []
     output:
         update(f"{RESULTS}/reports/06_ablations.html")
     shell:

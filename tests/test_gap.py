@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import find, model
 
 from thesis_lib import paths
-from thesis_lib.analysis import gap, gradients
+from thesis_lib.analysis import gap, gap_figures, gradients
 from thesis_lib.community.observations import column
 from thesis_lib.community.splits import split_of_rows
 from thesis_lib.config import load_config
@@ -76,10 +77,19 @@ def test_a_run_leaves_its_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = gap.measure(config, "test_weeks", 1, data, lines.append)
     assert lines[-1] == "test_weeks, seed 1: its rows are there"
     assert again.composite.tolist() == pytest.approx(first.composite.tolist(), rel=1e-12)
-    table = gap.summary(gap.read(config.profile))
+    table = gap_figures.gap_summary(gap.read(config.profile))
     assert table.seeds.tolist() == [1] and table.test.iloc[0] == pytest.approx(first.composite.iloc[-1])
-    assert "0." in gap.caption(table).replace(",", ".")
-    assert len(gap.figure(first).axes[0].get_lines()) == 6
+    assert "0." in gap_figures.gap_caption(table).replace(",", ".")
+    assert len(gap_figures.gap_figure(first).axes[0].get_lines()) == 6
+
+
+def test_rows_take_the_place_of_those_of_the_same_key(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    first = pd.DataFrame({"variant": list("baa"), "seed": [0, 1, 1], "split": ["test", "train", "test"], "value": 1.0})
+    gap.keep(file, first, ["variant", "seed"], ["b", "a"])
+    gap.keep(file, first[1:].assign(value=2.0), ["variant", "seed"], ["b", "a"])
+    kept = pd.read_csv(file)
+    assert kept["value"].tolist() == [1.0, 2.0, 2.0] and kept["split"].tolist() == ["test", "train", "test"]
 
 
 def test_the_longest_horizon_comes_closest_to_the_exact_gradient(
@@ -96,5 +106,5 @@ def test_the_longest_horizon_comes_closest_to_the_exact_gradient(
     assert max(cosine[0], cosine[1]) < cosine[24] <= 1  # critics that know nothing yet
     gradients.measure(config, 0, data, lines.append)
     assert lines[-1] == "seed 0: its rows are there"
-    assert "K = 24" in gradients.caption(gradients.summary(rows))
-    assert gradients.figure(rows).axes[0].get_xlabel()
+    assert "K = 24" in gap_figures.gradients_caption(gap_figures.gradients_summary(rows))
+    assert gap_figures.gradients_figure(rows).axes[0].get_xlabel()

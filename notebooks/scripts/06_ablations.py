@@ -27,7 +27,18 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, comparison, evaluation, gap, gradients, labels, learner, page, tables
+from thesis_lib.analysis import (
+    ablations,
+    comparison,
+    evaluation,
+    gap,
+    gap_figures,
+    gradients,
+    labels,
+    learner,
+    page,
+    tables,
+)
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -281,10 +292,12 @@ if absent:
 # %%
 rows = gap.read(profile)
 if len(rows):
-    summary = gap.summary(rows)
+    summary = gap_figures.gap_summary(rows)
     given = summary.rename(columns={"variant": "privilege"})
-    tables.publish(given, "gap", profile, lambda: gap.caption(summary))
-    page.publish(lambda: gap.figure(rows), lambda: gap.caption(summary), "gap", profile, summary)
+    tables.publish(given, "gap", profile, lambda: gap_figures.gap_caption(summary))
+    page.publish(
+        lambda: gap_figures.gap_figure(rows), lambda: gap_figures.gap_caption(summary), "gap", profile, summary
+    )
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))
 
@@ -299,9 +312,15 @@ else:
 # %%
 rows = gradients.read(profile)
 if len(rows):
-    summary = gradients.summary(rows)
-    tables.publish(summary, "gradients", profile, lambda: gradients.caption(summary))
-    page.publish(lambda: gradients.figure(rows), lambda: gradients.caption(summary), "gradients", profile, summary)
+    summary = gap_figures.gradients_summary(rows)
+    tables.publish(summary, "gradients", profile, lambda: gap_figures.gradients_caption(summary))
+    page.publish(
+        lambda: gap_figures.gradients_figure(rows),
+        lambda: gap_figures.gradients_caption(summary),
+        "gradients",
+        profile,
+        summary,
+    )
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gradients` makes them."))
 

@@ -10,7 +10,7 @@ reported as a result.
 ``results/<profile>/gap.csv``: variant, seed, split, composite (over business as usual, on the blocks of the split that
 `PrivilegedWorld.judge` takes, each begun anew, in the fast model), departures_met, training_seconds (CPU time of the
 process that ended the training, in s: neither of processes it started nor of one whose checkpoint it went on from). A
-run that is there is not made again.
+run that is there is not made again. ``gap_figures`` shows them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from filelock import FileLock
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels, page
 from thesis_lib.analysis.learner import code
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community.dataset import DatasetError
@@ -39,7 +37,14 @@ from thesis_lib.community.splits import SPLITS, blocks
 from thesis_lib.config import Config, ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS, Controller
 from thesis_lib.maddpg.networks import Policy
-from thesis_lib.maddpg.training import CommunityWorld, TrainConfig, build_policy, read_checkpoint, train
+from thesis_lib.maddpg.training import (
+    CheckpointError,
+    CommunityWorld,
+    TrainConfig,
+    build_policy,
+    read_checkpoint,
+    train,
+)
 from thesis_lib.provenance import recipe, write_csv_atomic
 
 FILE = "gap.csv"
@@ -211,7 +216,7 @@ def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say
     settings |= {name: privilege.longer * settings[name] for name in ("updates", "validate_every", "minutes")}
     train_config = TrainConfig(**settings)
     about = {"privilege": privilege._asdict(), "train": settings, "seed": seed, "checksums": dict(data.checksums)}
-    made_from = recipe(about, [*(paths.LIBRARY / "community").glob("*.py"), *code(), paths.LIBRARY / "analysis/gap.py"])
+    made_from = recipe(about, sources())
     file = paths.results(config.profile) / FILE
     found = read(config.profile)
     found = found[(found.variant == variant) & (found.seed == seed) & (found.recipe == made_from)]
@@ -238,14 +243,35 @@ def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say
         ],
         columns=COLUMNS,
     )
-    with FileLock(f"{file}.lock"):
-        others = _rows(file)
-        others = others[(others.variant != variant) | (others.seed != seed)]
-        order = {name: place for place, name in enumerate(VARIANTS)}
-        every = pd.concat([others, rows]) if len(others) else rows
-        every = every.sort_values(["variant", "seed"], key=lambda c: c.map(order) if c.name == "variant" else c)
-        write_csv_atomic(file, every)
+    keep(file, rows, ["variant", "seed"], list(VARIANTS))
     return rows
+
+
+def sources() -> list[Path]:
+    """The files that the rows depend on: those of a learner, its reference's and this one."""
+    own = [paths.LIBRARY / "controllers/rules.py", paths.LIBRARY / "analysis/gap.py"]
+    return [*(paths.LIBRARY / "community").glob("*.py"), *code(), *own]
+
+
+def keep(file: Path, rows: pd.DataFrame, key: Sequence[str], order: Sequence[Any]) -> None:
+    """Put rows into a CSV in place of those of the same key; processes that write the same file wait for each other.
+
+    Args:
+        file: the CSV; need not be there.
+        rows: new ones, all its columns.
+        key: names of columns, by which the file is sorted.
+        order: of the first one's values.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    places = {value: place for place, value in enumerate(order)}
+    with FileLock(f"{file}.lock"):
+        found = pd.read_csv(file) if file.is_file() else rows[:0]
+        others = found[~found.set_index(list(key)).index.isin(rows.set_index(list(key)).index)]
+        every = pd.concat([others, rows]) if len(others) else rows
+        in_order = every.sort_values(list(key), key=lambda c: c.map(places) if c.name == key[0] else c, kind="stable")
+        write_csv_atomic(file, in_order)
 
 
 def untrained(config: TrainConfig, world: PrivilegedWorld, saved: Mapping[str, Any]) -> Policy:
@@ -258,60 +284,8 @@ def untrained(config: TrainConfig, world: PrivilegedWorld, saved: Mapping[str, A
 
 def read(profile: str) -> pd.DataFrame:
     """The rows of gap.csv, columns COLUMNS; none if there is no such file yet."""
-    return _rows(paths.results(profile) / FILE)
-
-
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds of each variant's composite by split.
-
-    Args:
-        rows: of gap.csv.
-
-    Returns:
-        Columns variant, seeds, train, validation, test, departures_met (the least on test weeks), training_seconds.
-    """
-    wide = rows.pivot_table(index="variant", columns="split", values="composite")[list(SPLITS)]
-    test = rows[rows.split == "test"].groupby("variant")
-    wide = wide.assign(departures_met=test.departures_met.min(), training_seconds=test.training_seconds.mean())
-    wide.insert(0, "seeds", test.seed.nunique())
-    return wide.loc[[name for name in VARIANTS if name in wide.index]].rename_axis(columns=None).reset_index()
-
-
-def caption(table: pd.DataFrame) -> str:
-    """The figure's text, from `summary`, in the language of `labels`."""
-    values = [f"{labels.t(f'gap.{row.variant}')} {labels.number(row.test, 3)}" for row in table.itertuples()]
-    seeds = sorted(set(table.seeds))
-    return labels.t("caption.gap", seeds="-".join(map(str, seeds)), values=labels.listing(values))
-
-
-def _rows(file: Any) -> pd.DataFrame:
+    file = paths.results(profile) / FILE
     return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=COLUMNS)
-
-
-def figure(rows: pd.DataFrame) -> Figure:
-    """Each variant's composite by split: every seed, and their mean.
-
-    Args:
-        rows: of gap.csv.
-
-    Returns:
-        The figure; its labels are in the language of `labels`.
-    """
-    names = [name for name in VARIANTS if name in set(rows.variant)]
-    drawing, axes = plt.subplots(figsize=(page.TEXT_WIDTH, 3.2))
-    for place, (split, marker, colour) in enumerate(zip(SPLITS, "os^", ("0.6", "tab:blue", "0.1"), strict=True)):
-        of = rows[rows.split == split]
-        for x, name in enumerate(names):
-            values = of[of.variant == name].composite
-            spread = x + 0.18 * (place - 1)
-            label = labels.split(split) if x == 0 else None
-            axes.plot([spread] * len(values), values, marker, color=colour, alpha=0.4, markersize=4)
-            axes.plot(spread, values.mean(), marker, color=colour, markersize=7, label=label)
-    axes.set_xticks(range(len(names)), [labels.t(f"gap.{name}") for name in names], rotation=20, ha="right")
-    axes.set_ylabel(labels.kpi("composite_vs_bau"))
-    axes.yaxis.set_major_formatter(labels.Numbers())
-    axes.legend()
-    return drawing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -336,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for variant in given.variants:
                 say = partial(print, f"[{variant}, seed {seed}]", file=sys.stderr, flush=True)
                 print(measure(config, variant, seed, data, say).drop(columns="recipe").to_string(index=False))
-    except (ConfigError, DatasetError, OSError) as error:
+    except (ConfigError, DatasetError, CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

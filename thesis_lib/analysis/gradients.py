@@ -7,7 +7,7 @@ the actor loss of that K is differentiated in fresh states. The exact gradient i
 community, averaged over many windows. ``results/<profile>/gradients.csv``: horizon, seed, cosine_batch (of one batch's
 gradient, mean), cosine_mean (of the mean over all batches: what is left is bias), critic_seconds. The last horizon, the
 exact one's own on other windows, says what the estimate of the exact gradient itself allows. A row that is there is
-not made again.
+not made again. ``gap_figures`` shows them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from thesis_lib import paths
-from thesis_lib.analysis import gap, labels, page
-from thesis_lib.analysis.learner import code
+from thesis_lib.analysis import gap
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community.dataset import DatasetError
 from thesis_lib.community.model import Community
@@ -35,8 +32,8 @@ from thesis_lib.config import Config, ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS
 from thesis_lib.maddpg.algorithm import MADDPG
 from thesis_lib.maddpg.networks import Critic
-from thesis_lib.maddpg.training import TrainConfig, read_checkpoint, train
-from thesis_lib.provenance import recipe, write_csv_atomic
+from thesis_lib.maddpg.training import CheckpointError, TrainConfig, read_checkpoint, train
+from thesis_lib.provenance import recipe
 
 FILE = "gradients.csv"
 COLUMNS = ["horizon", "seed", "cosine_batch", "cosine_mean", "critic_seconds", "recipe"]
@@ -91,8 +88,7 @@ def measure(config: Config, seed: int, data: datasets.Dataset, say: Callable[[st
     """
     settings = config.train_for(next(iter(config.variants))) | {"actor_rate": 1e-12, "weight_decay": 0.0, "minutes": 60}
     about = {"settings": settings, "seed": seed, "checksums": dict(data.checksums)}
-    files = [paths.LIBRARY / "analysis" / name for name in ("gap.py", "gradients.py")]
-    made_from = recipe(about, [*(paths.LIBRARY / "community").glob("*.py"), *code(), *files])
+    made_from = recipe(about, [*gap.sources(), paths.LIBRARY / "analysis/gradients.py"])
     rows = read(config.profile)
     found = rows[(rows.seed == seed) & (rows.recipe == made_from)]
     if len(found) == len(UPDATES) + 1:
@@ -124,8 +120,7 @@ def measure(config: Config, seed: int, data: datasets.Dataset, say: Callable[[st
         say(f"seed {seed}, K = {horizon}: cosine {made[-1][2]:.3f} of a batch, {made[-1][3]:.3f} of the mean")
     made.append((EXACT, seed, *ceiling, 0.0, made_from))
     new = pd.DataFrame(made, columns=COLUMNS).round({"critic_seconds": 1})
-    rest = rows[rows.seed != seed]
-    write_csv_atomic(paths.results(config.profile) / FILE, pd.concat([rest, new]) if len(rest) else new)
+    gap.keep(paths.results(config.profile) / FILE, new, ["seed"], sorted({*rows.seed, seed}))
     return new
 
 
@@ -140,44 +135,6 @@ def read(profile: str) -> pd.DataFrame:
     """The rows of gradients.csv, columns COLUMNS; none if there is no such file yet."""
     file = paths.results(profile) / FILE
     return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=COLUMNS)
-
-
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds: columns horizon, seeds, cosine_batch, cosine_mean, critic_seconds."""
-    groups = rows.groupby("horizon")
-    table = groups[["cosine_batch", "cosine_mean", "critic_seconds"]].mean()
-    table.insert(0, "seeds", groups.seed.nunique())
-    return table.reset_index()
-
-
-def figure(rows: pd.DataFrame) -> Figure:
-    """Cosine to the exact gradient by horizon: of one batch and of the mean, every seed and their mean."""
-    table = summary(rows)
-    drawing, axes = plt.subplots(figsize=(page.TEXT_WIDTH, 3.0))
-    for kind, marker, colour in (("cosine_batch", "o", "tab:blue"), ("cosine_mean", "s", "0.1")):
-        for x, horizon in enumerate(table.horizon):
-            values = rows[rows.horizon == horizon][kind]
-            axes.plot([x] * len(values), values, marker, color=colour, alpha=0.4, markersize=4)
-        axes.plot(range(len(table)), table[kind], marker + "-", color=colour, label=labels.t(f"gradients.{kind}"))
-    ticks = [labels.t("gradients.exact", hours=h) if h == EXACT else str(h) for h in table.horizon]
-    axes.set_xticks(range(len(table)), ticks)
-    axes.set_xlabel(labels.t("axis.horizon_hours"))
-    axes.set_ylabel(labels.t("axis.cosine"))
-    axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.yaxis.set_major_formatter(labels.Numbers())
-    axes.legend()
-    return drawing
-
-
-def caption(table: pd.DataFrame) -> str:
-    """The figure's text, from `summary`, in the language of `labels`."""
-    values = [
-        f"K = {row.horizon}: {labels.number(row.cosine_batch)} ({labels.number(row.cosine_mean)})"
-        for row in table.itertuples()
-        if row.horizon != EXACT
-    ]
-    seeds = "-".join(str(count) for count in sorted(set(table.seeds)))
-    return labels.t("caption.gradients", seeds=seeds, hours=EXACT, batch=BATCH, values=labels.listing(values))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in given.seeds:
             rows = measure(config, seed, data, partial(print, file=sys.stderr, flush=True))
             print(rows.drop(columns="recipe").to_string(index=False))
-    except (ConfigError, DatasetError, OSError) as error:
+    except (ConfigError, DatasetError, CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
