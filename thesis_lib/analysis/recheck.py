@@ -80,18 +80,19 @@ def recheck(
     *rest, chosen = old
     with tempfile.TemporaryDirectory() as kept:
         before = shutil.copytree(chosen.folder, Path(kept) / "run")
+        same = False
         try:
             learner.learn(config, variant, chosen.seed, data, controller=controller, end=end, say=say)
             old_rows, new_rows = _rows(before), _rows(chosen.folder)
             different = [file for file in {**old_rows, **new_rows} if old_rows.get(file) != new_rows.get(file)]
             if not _training(before).equals(_training(chosen.folder)):
                 different.append("training.csv")
-        except BaseException:
-            _put_back(before, chosen.folder)
-            raise
-        if different:
-            _put_back(before, chosen.folder)
-    if different:
+            same = not different
+        finally:
+            if not same:  # another number, an error, Ctrl-C
+                shutil.rmtree(chosen.folder)
+                shutil.copytree(before, chosen.folder)
+    if not same:
         say(f"{name}: seed {chosen.seed} made again differs in {', '.join(different)}: nothing is kept, make all anew")
         return False
     for run in rest:
@@ -108,11 +109,6 @@ def _rows(folder: Path) -> dict[str, bytes]:
 
 def _training(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "training.csv").drop(columns="seconds")
-
-
-def _put_back(kept: Path, folder: Path) -> None:
-    shutil.rmtree(folder)
-    shutil.copytree(kept, folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
