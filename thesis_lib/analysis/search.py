@@ -51,6 +51,7 @@ EVERYONE = {
     "discount": FloatDistribution(0.8, 0.99),
     "actor_rate": FloatDistribution(1e-6, 1e-3, log=True),
     "critic_rate": FloatDistribution(3e-4, 1e-2, log=True),
+    "updates": IntDistribution(2200, 5000, step=200),  # `critic_warmup` of them of the critics alone
     "critic_warmup": IntDistribution(0, 2000, step=250),
     "target_rate": FloatDistribution(3e-3, 0.1, log=True),
     "batch": CategoricalDistribution([64, 128, 256, 512]),
