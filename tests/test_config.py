@@ -76,6 +76,7 @@ def test_overrides_replace_values():
         ({"threads": 0}, "key 'threads'"),
         ({"train": raw("quick")["train"] | {"minuts": 1}}, "train: unknown key 'minuts'; allowed are rollout_horizon"),
         ({"train": raw("quick")["train"] | {"batch": 0}}, "train: key 'batch'"),
+        ({"train": raw("quick")["train"] | {"rollout_horizon": 408}}, "rollout_horizon: at most 407"),
         ({"variants": {"mine": {"coordination": "telepathy"}}}, "train: key 'coordination'"),
         ({"variants": {"mine": {"coordinatoin": "none"}}}, "unknown key 'coordinatoin'"),
     ],

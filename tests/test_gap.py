@@ -77,7 +77,12 @@ def test_a_run_leaves_its_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = gap.measure(config, "test_weeks", 1, data, lines.append)
     assert lines[-1] == "test_weeks, seed 1: its rows are there"
     assert again.composite.tolist() == pytest.approx(first.composite.tolist(), rel=1e-12)
-    table = gap_figures.gap_summary(gap.read(config.profile))
+    rows = gap.read(config.profile)
+    assert gap_figures.outdated(rows, lambda name, seed: gap.recipe_of(config, name, seed, data)) == {}
+    longer = config.model_copy(update={"train": config.train | {"updates": 3}})
+    stale = gap_figures.outdated(rows, lambda name, seed: gap.recipe_of(longer, name, seed, data))
+    assert stale == {"test_weeks": [1]}
+    table = gap_figures.gap_summary(rows)
     assert table.seeds.tolist() == [1] and table.test.iloc[0] == pytest.approx(first.composite.iloc[-1])
     assert "0." in gap_figures.gap_caption(table).replace(",", ".")
     assert len(gap_figures.gap_figure(first).axes[0].get_lines()) == 6
@@ -106,5 +111,6 @@ def test_the_longest_horizon_comes_closest_to_the_exact_gradient(
     assert max(cosine[0], cosine[1]) < cosine[24] <= 1  # critics that know nothing yet
     gradients.measure(config, 0, data, lines.append)
     assert lines[-1] == "seed 0: its rows are there"
+    assert gap_figures.outdated(rows, lambda horizon, seed: gradients.recipe_of(config, seed, data)) == {}
     assert "K = 24" in gap_figures.gradients_caption(gap_figures.gradients_summary(rows))
     assert gap_figures.gradients_figure(rows).axes[0].get_xlabel()

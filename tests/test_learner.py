@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from thesis_lib import paths, provenance
-from thesis_lib.analysis import evaluation, learner
-from thesis_lib.analysis.recheck import recheck
+from thesis_lib.analysis import evaluation, gap, gradients, learner, recheck
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
@@ -176,7 +175,7 @@ def test_rows_count_on_where_new_code_makes_the_same(
         shutil.rmtree(tmp_path / "checkpoints")
 
     def check(**changed: Any) -> bool:
-        return recheck(config.model_copy(update=changed), "broadcast", data, end=48, say=said.append)
+        return recheck.recheck(config.model_copy(update=changed), "broadcast", data, end=48, say=said.append)
 
     assert check() and "2 runs, all of today's code" in said[-1]
     age()
@@ -207,6 +206,18 @@ def test_the_command_tells_what_it_cannot_do_in_one_line(capsys: pytest.CaptureF
         assert learner.main([variant, "--profile", profile]) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and says in error and error.count("\n") == 1
+
+
+def test_a_training_that_diverges_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def diverge(*args: object, **named: object) -> None:
+        raise FloatingPointError("the loss is nan: lower the learning rates")
+
+    for command, step in ((learner, "learn"), (gap, "measure"), (gradients, "measure"), (recheck, "recheck")):
+        monkeypatch.setattr(command, step, diverge)
+        assert command.main(["none", "--profile", "test"] if step == "learn" else ["--profile", "test"]) == 1
+        assert capsys.readouterr().err == "error: the loss is nan: lower the learning rates\n"
 
 
 # --- bad meters ---

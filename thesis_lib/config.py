@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from thesis_lib import paths
+from thesis_lib.community.splits import blocks
 
 
 class ConfigError(ValueError):
@@ -127,6 +128,13 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
             model(**config.learner_for(name))
         except ValidationError as error:
             raise ConfigError(f"{path.name}: learners.{name}: {_one_line(error, model)}") from None
+    longest = max(stop - start for start, stop in blocks("train")) - 1  # hours of a window, and one row more
+    asked = {f"variants.{name}": config.train_for(name) for name in config.variants}
+    asked |= {f"learners.{name}": config.learner_for(name) for name in config.learners}
+    for where, settings in asked.items():
+        for key in ("rollout_horizon", "collect_hours"):
+            if settings.get(key, 0) > longest:
+                raise ConfigError(f"{path.name}: {where}: {key}: at most {longest}, as long as a train block is")
     return config
 
 

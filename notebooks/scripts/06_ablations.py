@@ -291,6 +291,8 @@ if absent:
 
 # %%
 rows = gap.read(profile)
+if old := gap_figures.outdated(rows, lambda variant, seed: gap.recipe_of(config, variant, seed, data)):
+    display(Markdown(f"**Out of date**, of other settings, data or code than today's: {ablations.told(old)}."))
 if len(rows):
     summary = gap_figures.gap_summary(rows)
     given = summary.rename(columns={"variant": "privilege"})
@@ -311,6 +313,8 @@ else:
 
 # %%
 rows = gradients.read(profile)
+if old := gap_figures.outdated(rows, lambda horizon, seed: gradients.recipe_of(config, seed, data)):
+    display(Markdown(f"**Out of date**, of other settings, data or code than today's: {ablations.told(old)}."))
 if len(rows):
     summary = gap_figures.gradients_summary(rows)
     tables.publish(summary, "gradients", profile, lambda: gap_figures.gradients_caption(summary))

@@ -9,8 +9,9 @@ and what is missing is said.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -509,6 +510,6 @@ def publish(
         display(Markdown(f"**No rows yet:** {told(gaps)}."))
 
 
-def told(gaps: dict[str, list[int]]) -> str:
-    """What `missing` found, in one English phrase."""
+def told(gaps: Mapping[Any, list[int]]) -> str:
+    """Variants with seeds, as `missing` gives them, in one English phrase."""
     return "; ".join(f"`{name}` (seeds {', '.join(map(str, seeds))})" for name, seeds in gaps.items())

@@ -29,16 +29,14 @@ from filelock import FileLock
 from torch import Tensor
 
 from thesis_lib import paths
-from thesis_lib.analysis.learner import code
+from thesis_lib.analysis.learner import ERRORS, code
 from thesis_lib.community import dataset as datasets
-from thesis_lib.community.dataset import DatasetError
 from thesis_lib.community.model import Community, Flows, Rows, State
 from thesis_lib.community.splits import SPLITS, blocks
-from thesis_lib.config import Config, ConfigError, load_config
+from thesis_lib.config import Config, load_config
 from thesis_lib.controllers import CONTROLLERS, Controller
 from thesis_lib.maddpg.networks import Policy
 from thesis_lib.maddpg.training import (
-    CheckpointError,
     CommunityWorld,
     TrainConfig,
     build_policy,
@@ -212,11 +210,7 @@ def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say
         OSError: results cannot be written.
     """
     privilege = VARIANTS[variant]
-    settings = config.train_for(next(iter(config.variants))) | privilege.settings
-    settings |= {name: privilege.longer * settings[name] for name in ("updates", "validate_every", "minutes")}
-    train_config = TrainConfig(**settings)
-    about = {"privilege": privilege._asdict(), "train": settings, "seed": seed, "checksums": dict(data.checksums)}
-    made_from = recipe(about, sources())
+    train_config, made_from = TrainConfig(**_settings(config, privilege)), recipe_of(config, variant, seed, data)
     file = paths.results(config.profile) / FILE
     found = read(config.profile)
     found = found[(found.variant == variant) & (found.seed == seed) & (found.recipe == made_from)]
@@ -245,6 +239,20 @@ def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say
     )
     keep(file, rows, ["variant", "seed"], list(VARIANTS))
     return rows
+
+
+def _settings(config: Config, privilege: Privilege) -> dict[str, Any]:
+    """The learner's settings, those of the profile's first variant but for what the privilege changes."""
+    settings = config.train_for(next(iter(config.variants))) | privilege.settings
+    return settings | {name: privilege.longer * settings[name] for name in ("updates", "validate_every", "minutes")}
+
+
+def recipe_of(config: Config, variant: str, seed: int, data: datasets.Dataset) -> str:
+    """Digest of all that a variant's rows of one seed come from, see `provenance.recipe`."""
+    privilege = VARIANTS[variant]
+    train_settings = _settings(config, privilege)
+    about = {"privilege": privilege._asdict(), "train": train_settings, "seed": seed, "checksums": dict(data.checksums)}
+    return recipe(about, sources())
 
 
 def sources() -> list[Path]:
@@ -310,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for variant in given.variants:
                 say = partial(print, f"[{variant}, seed {seed}]", file=sys.stderr, flush=True)
                 print(measure(config, variant, seed, data, say).drop(columns="recipe").to_string(index=False))
-    except (ConfigError, DatasetError, CheckpointError, OSError) as error:
+    except ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

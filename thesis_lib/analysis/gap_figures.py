@@ -5,6 +5,9 @@ Apart from them, because their rows are made anew whenever their own code change
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,6 +16,20 @@ from thesis_lib.analysis import labels, page
 from thesis_lib.analysis.gap import VARIANTS
 from thesis_lib.analysis.gradients import BATCH, EXACT
 from thesis_lib.community.splits import SPLITS
+
+
+def outdated(rows: pd.DataFrame, recipe_of: Callable[[Any, int], str]) -> dict[Any, list[int]]:
+    """Variant (or horizon) -> the seeds whose rows are of other settings, data or code than today's.
+
+    Args:
+        rows: of gap.csv or gradients.csv.
+        recipe_of: takes a variant (or horizon) and a seed, gives today's recipe.
+    """
+    found: dict[Any, list[int]] = {}
+    for name, seed, made_from in rows[[rows.columns[0], "seed", "recipe"]].drop_duplicates().itertuples(index=False):
+        if made_from != recipe_of(name, seed):
+            found.setdefault(name, []).append(seed)
+    return found
 
 
 def gap_summary(rows: pd.DataFrame) -> pd.DataFrame:

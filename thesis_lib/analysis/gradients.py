@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -25,14 +26,14 @@ from torch import Tensor
 
 from thesis_lib import paths
 from thesis_lib.analysis import gap
+from thesis_lib.analysis.learner import ERRORS
 from thesis_lib.community import dataset as datasets
-from thesis_lib.community.dataset import DatasetError
 from thesis_lib.community.model import Community
-from thesis_lib.config import Config, ConfigError, load_config
+from thesis_lib.config import Config, load_config
 from thesis_lib.controllers import CONTROLLERS
 from thesis_lib.maddpg.algorithm import MADDPG
 from thesis_lib.maddpg.networks import Critic
-from thesis_lib.maddpg.training import CheckpointError, TrainConfig, read_checkpoint, train
+from thesis_lib.maddpg.training import TrainConfig, read_checkpoint, train
 from thesis_lib.provenance import recipe
 
 FILE = "gradients.csv"
@@ -86,9 +87,7 @@ def measure(config: Config, seed: int, data: datasets.Dataset, say: Callable[[st
         data: the edition.
         say: takes progress.
     """
-    settings = config.train_for(next(iter(config.variants))) | {"actor_rate": 1e-12, "weight_decay": 0.0, "minutes": 60}
-    about = {"settings": settings, "seed": seed, "checksums": dict(data.checksums)}
-    made_from = recipe(about, [*gap.sources(), paths.LIBRARY / "analysis/gradients.py"])
+    settings, made_from = _settings(config), recipe_of(config, seed, data)
     rows = read(config.profile)
     found = rows[(rows.seed == seed) & (rows.recipe == made_from)]
     if len(found) == len(UPDATES) + 1:
@@ -124,6 +123,16 @@ def measure(config: Config, seed: int, data: datasets.Dataset, say: Callable[[st
     return new
 
 
+def _settings(config: Config) -> dict[str, Any]:
+    return config.train_for(next(iter(config.variants))) | {"actor_rate": 1e-12, "weight_decay": 0.0, "minutes": 60}
+
+
+def recipe_of(config: Config, seed: int, data: datasets.Dataset) -> str:
+    """Digest of all that a seed's rows come from, see `provenance.recipe`."""
+    about = {"settings": _settings(config), "seed": seed, "checksums": dict(data.checksums)}
+    return recipe(about, [*gap.sources(), paths.LIBRARY / "analysis/gradients.py"])
+
+
 def _cosines(found: Tensor, exact: Tensor) -> tuple[float, float]:
     """The mean cosine of each row of ``found`` to the mean of ``exact``, and that of its mean."""
     towards = exact.mean(0)
@@ -157,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in given.seeds:
             rows = measure(config, seed, data, partial(print, file=sys.stderr, flush=True))
             print(rows.drop(columns="recipe").to_string(index=False))
-    except (ConfigError, DatasetError, CheckpointError, OSError) as error:
+    except ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

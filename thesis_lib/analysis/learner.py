@@ -39,6 +39,16 @@ from thesis_lib.maddpg.training import CheckpointError, Run, load_policy, train
 from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_atomic, write_text_atomic
 
 CONTROLLER = "cooperative_maddpg"
+# What the command of a training says in one line; the last but one: a loss that is not finite.
+ERRORS = (
+    ConfigError,
+    DatasetError,
+    EvaluationError,
+    CheckpointError,
+    devices.DeviceError,
+    FloatingPointError,
+    OSError,
+)
 AFTERWARDS = ("observation_noise", "observation_missing")  # keys of `train` that only the evaluation reads
 
 
@@ -308,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             controller=given.controller,
             say=lambda line: print(f"[{label}] {line}", flush=True),
         )
-    except (ConfigError, DatasetError, EvaluationError, CheckpointError, devices.DeviceError, OSError) as error:
+    except ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -27,11 +27,9 @@ import torch
 from thesis_lib.analysis import evaluation, learner
 from thesis_lib.analysis.evaluation import EvaluationError, Finished
 from thesis_lib.community import dataset as datasets
-from thesis_lib.community.dataset import Dataset, DatasetError
-from thesis_lib.config import Config, ConfigError, load_config
+from thesis_lib.community.dataset import Dataset
+from thesis_lib.config import Config, load_config
 from thesis_lib.controllers import LEARNERS
-from thesis_lib.maddpg.device import DeviceError
-from thesis_lib.maddpg.training import CheckpointError
 from thesis_lib.provenance import git_state, write_json_atomic
 
 TOLD_APART = ("run.json", "training.csv")  # say when and how long; whatever else a run leaves has to be the same
@@ -131,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = datasets.find(given.edition or config.edition)
         names = given.names or [*config.variants, *config.learners]
         same = [recheck(config, name, data, say=lambda line: print(line, flush=True)) for name in names]
-    except (ConfigError, DatasetError, EvaluationError, CheckpointError, DeviceError, OSError) as error:
+    except learner.ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0 if all(same) else 1
