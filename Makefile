@@ -89,7 +89,7 @@ screenshot: $(STAMP)  ## docs/dashboard.png from the running service; needs chro
 fuzz: $(STAMP)  ## 20,000 random requests to the service, none of which may end in a 5xx
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/test_serving_requests.py
 
-soak: $(STAMP)  ## ten minutes of 300 requests a second (MODEL=... for another model)
+soak: $(STAMP)  ## ten minutes of 300 requests a second (VARIANT=... for another model)
 	$(BIN)/python benchmarks/service.py --soak 600 --rate 300 --model models/$(VARIANT)
 
 latency: $(STAMP)  ## notebook 05, how long a decision takes: results/thesis (minutes; on a machine that does nothing else)

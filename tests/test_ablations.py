@@ -267,5 +267,5 @@ def test_homes_and_cars() -> None:
     groups = ablations.cost_by_group(usual.assign(value=[5.0, 10.0, 30.0]), usual, ["a", "b"]).set_index("group")
     assert groups.loc["trained", "cost_vs_bau"] == 0.5 and groups.loc["unseen", "cost_vs_bau"] == 1.0
     assert groups.loc["trained", "homes"] == 2
-    flows = pd.DataFrame({"row": [0, 1], "charger/x": [2.0, -1.5], "charger/y": [-0.5, 0.0], "battery/h": [-9.0, 0.0]})
-    assert ablations.given_back(flows) == 2.0
+    flows = pd.DataFrame({"row": [0, 1], "charger/x": [3.0, -1.5], "charger/y": [-0.5, 0.0], "battery/h": [-9.0, 0.0]})
+    assert ablations.exchanged(flows) == (2.0, 3.0)

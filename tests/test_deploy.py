@@ -401,6 +401,7 @@ def test_each_overlay_adds_what_it_is_for():
     assert balancer["type"] == "LoadBalancer"
     assert named(cloud, "Service")["maddpg-loadbalancer"]["metadata"]["annotations"] == {
         "networking.gke.io/load-balancer-type": "Internal",
+        "service.beta.kubernetes.io/aws-load-balancer-internal": "true",
         "service.beta.kubernetes.io/aws-load-balancer-scheme": "internal",
         "service.beta.kubernetes.io/azure-load-balancer-internal": "true",
     }

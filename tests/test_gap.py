@@ -84,7 +84,7 @@ def test_a_run_leaves_its_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert stale == {"test_weeks": [1]}
     table = gap_figures.gap_summary(rows)
     assert table.seeds.tolist() == [1] and table.test.iloc[0] == pytest.approx(first.composite.iloc[-1])
-    assert "0." in gap_figures.gap_caption(table).replace(",", ".")
+    assert "0." in gap_figures.gap_caption(table, "offline").replace(",", ".")
     assert len(gap_figures.gap_figure(first).axes[0].get_lines()) == 6
 
 

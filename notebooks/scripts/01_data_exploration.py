@@ -24,7 +24,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test"}}
 profile = "quick"
 edition = "auto"  # official, offline, or auto: official if it can be had
-language = "en"  # of figures and tables: es or en
+language = "en"  # of what is shown here: es or en
 
 # %%
 import json

@@ -13,7 +13,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "workers": 1}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
-language = ""  # of figures and tables: es | en; empty: as the profile says
+language = ""  # of what is shown here: es | en; empty: as the profile says
 seeds = []  # of the random controller; empty: those of the profile
 hours = 0  # of the evaluation, from row 0; 0: the whole year
 workers = 2  # processes that roll controllers side by side

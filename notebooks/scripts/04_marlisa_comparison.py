@@ -12,7 +12,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "make_missing": true}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
-language = ""  # of figures and tables: es | en; empty: as the profile says
+language = ""  # of what is shown here: es | en; empty: as the profile says
 comparator = "marlisa"  # whom we are compared with in detail; the best there is if it has no rows
 hours = 0  # of the evaluation, from row 0; 0: the whole year
 make_missing = False  # train one seed here (and roll business as usual), for trials; the pipeline does it side by side

@@ -10,7 +10,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "times": 20, "seconds": 0.5, "compiled": false}}
 profile = "thesis"  # results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
-language = ""  # of figures: es | en; empty: as the profile says
+language = ""  # of what is shown here: es | en; empty: as the profile says
 variants = ["broadcast", "none", "announce"]  # of models/; the first one is served, none has a graph for each home
 times = 2000  # runs of each measurement
 seconds = 10.0  # of load at each rate (s)

@@ -14,7 +14,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "train_missing": true}}
 profile = "ablations"  # configs/<profile>.yaml; results and figures go to folders of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
-language = ""  # of figures and tables: es | en; empty: as the profile says
+language = ""  # of what is shown here: es | en; empty: as the profile says
 seeds = []  # that should be there; empty: those of the profile
 hours = 0  # of the evaluation, from row 0; 0: the whole year
 train_missing = False  # train here what is missing, one after another; `make ablations` trains it side by side
@@ -201,7 +201,7 @@ if len(served):
     for variant in dict.fromkeys(served["variant"]):
         if evaluation.has_flows(profile, data.edition, learner.CONTROLLER, variant):
             flows = evaluation.read_flows(profile, data.edition, learner.CONTROLLER, variant)
-            back[variant] = ablations.given_back(flows)
+            back[variant] = ablations.exchanged(flows)[0]
     with labels.using("en"):
         texts = [f"{labels.variant(variant)} {energy:,.0f} kWh" for variant, energy in back.items()]
     if texts:
@@ -296,10 +296,9 @@ if old := gap_figures.outdated(rows, lambda variant, seed: gap.recipe_of(config,
 if len(rows):
     summary = gap_figures.gap_summary(rows)
     given = summary.rename(columns={"variant": "privilege"})
-    tables.publish(given, "gap", profile, lambda: gap_figures.gap_caption(summary))
-    page.publish(
-        lambda: gap_figures.gap_figure(rows), lambda: gap_figures.gap_caption(summary), "gap", profile, summary
-    )
+    caption = partial(gap_figures.gap_caption, summary, data.edition)
+    tables.publish(given, "gap", profile, caption)
+    page.publish(lambda: gap_figures.gap_figure(rows), caption, "gap", profile, summary)
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))
 

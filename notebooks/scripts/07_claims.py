@@ -19,7 +19,7 @@
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "ablations": "test"}}
 profile = "thesis"  # configs/<profile>.yaml; results go to a folder of this name
 edition = "auto"  # official | offline | auto (official if it can be had)
-language = ""  # of tables: es | en; empty: as the profile says
+language = ""  # of what is shown here: es | en; empty: as the profile says
 ablations = "ablations"  # the profile whose rows answer the questions about variants
 
 # %%

@@ -465,10 +465,16 @@ def cost_by_group(costs: pd.DataFrame, usual: pd.DataFrame, trained: Sequence[st
     return table.rename_axis("group").reset_index()
 
 
-def given_back(flows: pd.DataFrame) -> float:
-    """Energy that cars gave back at the chargers in a run, kWh; ``flows`` as of `evaluation.read_flows`."""
-    chargers = flows[[name for name in flows if name.startswith("charger/")]]
-    return float(-chargers.clip(upper=0).to_numpy().sum())
+def exchanged(flows: pd.DataFrame | None) -> tuple[float, float]:
+    """Energy that cars gave back at the chargers in a run and that they took, kWh; not known without flows.
+
+    Args:
+        flows: as of `evaluation.read_flows`.
+    """
+    if flows is None:
+        return float("nan"), float("nan")
+    energy = flows[[name for name in flows if name.startswith("charger/")]].to_numpy()
+    return float(-energy.clip(max=0).sum()), float(energy.clip(min=0).sum())
 
 
 # ------------------------------------------------------------------------------------ in a notebook

@@ -209,14 +209,18 @@ def _v2g(e: Evidence) -> Finding:
     if gain is None:
         return _absent(labels.variant("v2g_off"))
     serve = rows.serves(with_) and rows.serves(without)
-    cycles = [rows.values(pair, "battery_cycles").mean() for pair in (with_, without)]
-    flows = rows.flows(with_)
+    cycles = [rows.values(pair, "battery_cycles", "year").mean() for pair in (with_, without)]
+    back, drawn_with, _, drawn_without = (
+        kwh for pair in (with_, without) for kwh in ablations.exchanged(rows.flows(pair))
+    )
     text = labels.t(
         "found.v2g",
         gain=_signed(gain),
         cycles_with=labels.number(cycles[0], 0),
         cycles_without=labels.number(cycles[1], 0),
-        back=labels.number(float("nan") if flows is None else ablations.given_back(flows), 0),
+        back=labels.number(back, 0),
+        drawn_with=labels.number(drawn_with, 0),
+        drawn_without=labels.number(drawn_without, 0),
         service=labels.t("found.both_serve" if serve else "found.not_both_serve"),
     )
     verdict = positive(gain) if serve else UNDECIDED

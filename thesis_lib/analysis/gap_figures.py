@@ -48,11 +48,16 @@ def gap_summary(rows: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[[name for name in VARIANTS if name in wide.index]].rename_axis(columns=None).reset_index()
 
 
-def gap_caption(table: pd.DataFrame) -> str:
-    """The figure's text, from `gap_summary`, in the language of `labels`."""
+def gap_caption(table: pd.DataFrame, edition: str) -> str:
+    """The figure's text, from `gap_summary` and the edition's name, in the language of `labels`."""
     values = [f"{labels.t(f'gap.{row.variant}')} {labels.number(row.test, 3)}" for row in table.itertuples()]
     seeds = sorted(set(table.seeds))
-    return labels.t("caption.gap", seeds="–".join(map(str, seeds)), values=labels.listing(values))
+    return labels.t(
+        "caption.gap",
+        seeds="–".join(map(str, seeds)),
+        edition=labels.t(f"edition.{edition}"),
+        values=labels.listing(values),
+    )
 
 
 def gap_figure(rows: pd.DataFrame) -> Figure:

@@ -312,10 +312,12 @@ TEXT: dict[str, tuple[str, str]] = {
         "of the mean of all batches. {values}.",
     ),
     "caption.gap": (
-        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo aprendiz ({seeds} semillas). "
-        "En las semanas de prueba: {values}.",
-        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds). "
-        "On the test weeks: {values}.",
+        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo aprendiz ({seeds} semillas; "
+        "presupuesto corto, modelo rápido, edición {edition}, cada bloque empezado de nuevo): explica la distancia, no "
+        "es un resultado, pues casi todas ven lo que ningún controlador puede ver. En las semanas de prueba: {values}.",
+        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds; "
+        "short budget, fast model, {edition} edition, each block begun anew): it explains the distance and is no "
+        "result, for most of them see what no controller can see. On the test weeks: {values}.",
     ),
     "caption.composite_by_split": (
         "Compuesto sobre BAU en cada parte del año de quienes cumplen el servicio, {engine}, edición {edition}; puntos "
@@ -581,8 +583,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "{edition} edition.",
     ),
     "caption.scale_point": (
-        "{homes} viviendas ({batch} copias, {updates} actualizaciones): {seconds}{space}s, {memory}{space}GiB",
-        "{homes} homes ({batch} copies, {updates} updates): {seconds}{space}s, {memory}{space}GiB",
+        "{homes} viviendas (copias: {batch}; actualizaciones: {updates}): {seconds}{space}s, {memory}{space}GiB",
+        "{homes} homes (copies: {batch}; updates: {updates}): {seconds}{space}s, {memory}{space}GiB",
     ),
     "caption.distance": (
         "El mismo controlador en el modelo rápido y en CityLearn ({split}).",

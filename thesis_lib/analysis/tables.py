@@ -7,6 +7,7 @@ engine). A table never mixes editions, splits or engines: ``select`` refuses to.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -258,13 +259,16 @@ def engines(
 
 
 PAGE_ROWS = 40  # more than these run over several pages
+HEADING_LETTERS = 14  # of a line of a heading in LaTeX
 _FIT = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"  # needs graphicx
 
 
-def _stacked(heading_text: str) -> str:
-    """A heading with its unit in brackets below it."""
+def _stacked(heading_text: str, side: str) -> str:
+    """A heading in lines of a few letters, its unit in brackets on a line of its own; ``side``: l or r."""
     name, bracket, unit = heading_text.partition(" (")
-    return rf"\shortstack[r]{{{name}\\({unit}}}" if bracket else name
+    lines = [*textwrap.wrap(name, HEADING_LETTERS, break_long_words=False), *([f"({unit}"] if bracket else [])]
+    whole = r"\\".join(lines)
+    return rf"\shortstack[{side}]{{{whole}}}" if len(lines) > 1 else name
 
 
 def heading(column: str) -> str:
@@ -400,7 +404,9 @@ def _tex(frame: pd.DataFrame, caption: str, label: str) -> str:
     wordy = [c for c in shown.columns if c in words and shown[c].str.len().max() > 60]  # their lines are broken
     share = f">{{\\raggedright\\arraybackslash}}p{{{0.58 / max(len(wordy), 1):.2f}\\textwidth}}"
     form = ["r" if column not in words else share if column in wordy else "l" for column in shown.columns]
-    shown.columns = pd.Index([_stacked(labels.latex(column)) for column in shown.columns])
+    sides = ["r" if kind == "r" else "l" for kind in form]
+    headings = [_stacked(labels.latex(name), side) for name, side in zip(shown.columns, sides, strict=True)]
+    shown.columns = pd.Index(headings)
     long = len(frame) > PAGE_ROWS
     tex = shown.style.hide(axis="index").to_latex(
         hrules=True,

@@ -46,9 +46,9 @@ TEXT: dict[str, tuple[str, str]] = {
         "MARLISA's saving lies within 15-25%, and MADDPG saves at least 10 points more.",
     ),
     "claim.2.test": (
-        "Mismos datos y tiempo de entrenamiento; el ajuste tuvo menos presupuesto (protocolo). Diferencia pareada por "
-        "semillas.",
-        "Same data and training time; its tuning had a smaller budget (protocol). Paired difference by seed.",
+        "Mismos datos y mismo límite de tiempo de entrenamiento; el ajuste tuvo menos presupuesto (protocolo). "
+        "Diferencia pareada por semillas.",
+        "Same data and limit of training time; its tuning had a smaller budget (protocol). Paired difference by seed.",
     ),
     "claim.3.said": (
         "MARLISA es de un solo agente (Denysiuk et al. 2023, «Intelligent Shared Autonomy»).",
@@ -212,10 +212,12 @@ TEXT: dict[str, tuple[str, str]] = {
         "The data's thermal demand is {demand}{space}kWh; what is controlled: {kinds}.",
     ),
     "found.v2g": (
-        "Sin V2G, compuesto {gain}; ciclos de batería {cycles_with} con y {cycles_without} sin; los coches devuelven "
-        "{back}{space}kWh (semilla 0). {service}",
-        "Without V2G, composite {gain}; battery cycles {cycles_with} with and {cycles_without} without; cars give back "
-        "{back}{space}kWh (seed 0). {service}",
+        "Sin V2G, compuesto {gain} en las semanas de prueba. En el año, ciclos de las baterías de las viviendas: "
+        "{cycles_with} con y {cycles_without} sin; los coches devuelven {back}{space}kWh y toman {drawn_with} en vez "
+        "de {drawn_without}{space}kWh (semilla 0). {service}",
+        "Without V2G, composite {gain} on the test weeks. In the year, cycles of the homes' batteries: {cycles_with} "
+        "with and {cycles_without} without; cars give back {back}{space}kWh and take {drawn_with} instead of "
+        "{drawn_without}{space}kWh (seed 0). {service}",
     ),
     "found.both_serve": ("Ambas cumplen el servicio.", "Both serve."),
     "found.not_both_serve": (
@@ -236,8 +238,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "found.of_all": ("{saved} de {all}{space}{unit}", "{saved} of {all}{space}{unit}"),
     "found.reward": (
-        "La misma hora da {idle} en reposo y {full} a plena potencia.",
-        "The same hour gives {idle} when idle and {full} at full power.",
+        "La misma hora da {idle} en reposo y {full} a plena potencia (sin escalar los términos).",
+        "The same hour gives {idle} when idle and {full} at full power (its terms not scaled).",
     ),
     "found.individual": (
         "Con recompensa individual, compuesto {difference}.",
@@ -380,7 +382,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "{gate} and every cycle). ‡ knows the future and does not compete; only the optimum's bound is one, of a "
         "linear programme, not simulated. MPC commands all homes from one central computer. Each home of MADDPG "
         "decides by itself: the local one hears nothing, broadcast two sums of the district, announced seven, and its "
-        "batteries answer the one of what cars and appliances are about to take. MADDPG alone learns from replay and "
+        "batteries answer the one of what cars and appliances are about to take. Plain MADDPG learns from replay and "
         "critics, without the model, with the same habits and guard (docs/algorithm.md has its differences from the "
         "paper); every learner starts from the untrained habits and reads CityLearn's price and irradiance 6, 12 and "
         "24{space}h ahead, exact but for the price around two days at the turn of the year.",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ENGINE = "citylearn"
-# For each place on the dashboard, the controllers that may fill it, best first; the answer names the one that does.
+# For each place on the dashboard, the controllers that may fill it: the first that has rows does, and is named.
 ROLES = {
     "no_control": ("charge_on_arrival",),
     "comparator": ("marlisa", "mpc_forecast", "tuned_rule", "rule", "business_as_usual"),
