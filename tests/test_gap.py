@@ -45,6 +45,36 @@ def test_forecasts_are_the_means_of_what_comes_and_the_view_is_every_homes(world
     assert len(names[0]) == seen.shape[2] and len(set(map(len, names))) == 1
 
 
+def test_memories_are_the_means_of_what_was_and_cars_can_still_be_charged() -> None:
+    settings = TrainConfig(**(load_config("test").train | {"augment": False}))
+    world = gap.PrivilegedWorld(model("offline", torch.float32), BusinessAsUsual(), gap.VARIANTS["memory"], settings)
+    c = world.community
+    state, window = world.draw(3, 5, torch.Generator().manual_seed(0))
+    assert len(window) == 6
+    later = state._replace(row=state.row + 4)
+    seen = world.observe(later, window[4])
+    names = world.observation_names[7]
+    for first, stop in gap.AHEAD:
+        past = [c.read(later.row - hour) for hour in range(first, stop)]
+        net = torch.stack([rows.load - rows.pv for rows in past]).mean(0)
+        assert torch.allclose(seen[:, 7, names.index(f"net_past_{first}")], net[:, 7], atol=1e-4)
+        assert torch.allclose(seen[:, 7, names.index(f"direct_district_past_{first}")], net.sum(1), atol=1e-3)
+    present = c.read(state.row)
+    assert torch.equal(state.net, present.load - present.pv) and torch.equal(state.next_cycle, present.alive)
+    connected, gain = world.margin_guard.margins(world.observer(state, window[0].rows))
+    assert (connected * gain).max() < 1e-3  # no car is behind
+    heard: list[torch.Tensor] = []
+
+    class Listener(BusinessAsUsual):
+        def act(self, observations: torch.Tensor) -> torch.Tensor:
+            heard.append(observations)
+            return super().act(observations[..., : world.width])
+
+    assert next(world._run(Listener(), state.row, 1))  # where policies are judged
+    told = world.observe(state, window[0])
+    assert torch.allclose(heard[0][..., world.width :], told[..., world.width :], atol=1e-4)
+
+
 def test_one_kind_of_forecast_is_told_alone() -> None:
     settings = TrainConfig(**(load_config("test").train | {"augment": False}))
     args = (model("offline", torch.float32), BusinessAsUsual())

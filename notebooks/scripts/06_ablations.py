@@ -285,9 +285,10 @@ if absent:
 #
 # What the distance to the optimum is made of: the same learner, given in turn what it may not have. Trained on the
 # very weeks it is judged on (generalisation), with exact forecasts of the next day (information: all, then the home's
-# own net, the district's, and price with carbon), with every home seeing every home (decentralisation), with larger
-# nets (function class), for longer (optimisation), and with all of it. Those that see test weeks, the future or every
-# home could not be used, and none is a result; `python -m thesis_lib.analysis.gap` makes the rows.
+# own net, the district's, and price with carbon), with a memory of the last day instead (what a home could really know
+# of it), with every home seeing every home (decentralisation), with larger nets (function class), for longer
+# (optimisation), and with all of it. Those that see test weeks, the future or every home could not be used, and none
+# is a result; `python -m thesis_lib.analysis.gap` makes the rows.
 
 # %%
 rows = gap.read(profile)

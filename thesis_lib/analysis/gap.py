@@ -3,9 +3,9 @@
     python -m thesis_lib.analysis.gap --help
 
 Each variant lifts one restriction: generalisation (it trains on the weeks it is judged on), information (exact
-forecasts of the next day, all and one kind at a time), decentralised execution (every home sees every home), the
-networks' size, the budget; the last one lifts all. None of them is a controller that could be used, and none is
-reported as a result.
+forecasts of the next day, all and one kind at a time; a memory of the last day, which any home could have),
+decentralised execution (every home sees every home), the networks' size, the budget; the last one lifts all but the
+memory, which forecasts make needless. None of them is reported as a result.
 
 ``results/<profile>/gap.csv``: variant, seed, split, composite (over business as usual, on the blocks of the split that
 `PrivilegedWorld.judge` takes, each begun anew, in the fast model), departures_met, training_seconds (CPU time of the
@@ -50,7 +50,9 @@ COLUMNS = ["variant", "seed", "split", "composite", "departures_met", "training_
 # What can be forecast, by its name as an observation: a home's own load - PV, the district's, the price, the carbon
 # intensity. What begins like an observation that all homes share is read once by the critic.
 FORECASTS = ("net_ahead", "direct_district_ahead", "electricity_pricing_ahead", "carbon_ahead")
-# Hours ahead, first and one past the last, over which the exact forecasts are averaged.
+# What can be remembered: a home's own load - PV and, where an aggregator has told it, the district's.
+MEMORIES = ("net_past", "direct_district_past")
+# Hours ahead, first and one past the last, over which the exact forecasts are averaged; hours back, the memories.
 AHEAD = ((1, 2), (2, 3), (3, 4), (4, 7), (7, 10), (10, 13), (13, 19), (19, 25))
 DAY = AHEAD[-1][1] - 1
 WIDE = {"actor_units": 256, "critic_units": 256}
@@ -61,6 +63,7 @@ class Privilege(NamedTuple):
 
     train_split: str = "train"  # whose weeks it trains on
     forecasts: tuple[str, ...] = ()  # of FORECASTS, exact ones of the next 24 hours
+    memory: bool = False  # of the last 24 hours, in place of forecasts
     central: bool = False  # every home sees every home
     settings: dict[str, Any] = {}  # of the learner, in place of the profile's
     longer: int = 1  # times the updates
@@ -73,29 +76,33 @@ VARIANTS = {
     "own_ahead": Privilege(forecasts=FORECASTS[:1]),
     "district_ahead": Privilege(forecasts=FORECASTS[1:2]),
     "price_ahead": Privilege(forecasts=FORECASTS[2:]),
+    "memory": Privilege(memory=True),
     "central": Privilege(central=True),
     "wide": Privilege(settings=WIDE),
     "longer": Privilege(longer=2),
-    "everything": Privilege("test", FORECASTS, True, WIDE, 2),
+    "everything": Privilege("test", FORECASTS, central=True, settings=WIDE, longer=2),
 }
 
 
 class Hour(NamedTuple):
-    """An hour of a window: its own data, and what the exact forecasts say in it, (B, H, forecasts)."""
+    """An hour of a window: its own data, and what is foreseen and remembered in it, (B, H, kinds * len(AHEAD))."""
 
     rows: Rows
-    ahead: Tensor
+    told: Tensor
 
 
 class PrivilegedWorld(CommunityWorld):
     """The world of training, with a variant's privileges.
 
     What a home is told besides its own observation stands behind it: the means over AHEAD of its own net (load - PV),
-    the district's, price and carbon; and of every home load, PV, battery, net and cars.
+    the district's, price and carbon; over as many hours back its own net and the district's; and of every home load,
+    PV, battery, net and cars.
     """
 
     def __init__(self, community: Community, reference: Controller, privilege: Privilege, config: TrainConfig):
         self.privilege = privilege
+        self.kinds = MEMORIES if privilege.memory else privilege.forecasts
+        self.before, self.after = DAY * privilege.memory, DAY * bool(privilege.forecasts)
         names = community.observation_names
         self.width = max(map(len, names))
         wanted = ("non_shiftable_load", "solar_generation", "electrical_storage_soc", "net_electricity_consumption")
@@ -110,9 +117,7 @@ class PrivilegedWorld(CommunityWorld):
         super().__init__(community, reference, **config.model_dump(include=own))
         if privilege.train_split != "train":
             self.train_blocks = self._blocks(privilege.train_split)
-        told: list[list[str]] = [[] for _ in names]
-        if privilege.forecasts:
-            told = [row + [f"{kind}_{first}" for kind in privilege.forecasts for first, _ in AHEAD] for row in told]
+        told = [[f"{kind}_{first}" for kind in self.kinds for first, _ in AHEAD] for _ in names]
         if privilege.central:
             told = [row + [f"direct_view_{home}_{column}" for home, column in self.view] for row in told]
         if told[0]:
@@ -124,23 +129,43 @@ class PrivilegedWorld(CommunityWorld):
         return torch.tensor(blocks(split, self.community.rows)).clamp(max=self.community.rows - 1)
 
     def draw(self, batch: int, hours: int, generator: torch.Generator) -> tuple[State, list[Any]]:
-        """See `CommunityWorld.draw`; forecasts look into the rest of the same train block."""
-        extra = DAY if self.privilege.forecasts else 0
-        state, window = super().draw(batch, hours + extra, generator)
-        ahead = self._ahead(window) if extra else [window[0].load[..., None, :0]] * len(window)
-        return state, [Hour(rows, told) for rows, told in zip(window[: hours + 1], ahead, strict=False)]
+        """See `CommunityWorld.draw`; forecasts and memories look into the rest of the same train block."""
+        state, window = super().draw(batch, self.before + hours + self.after, generator)
+        told = self._told(window)
+        if self.before:
+            state = self._begun_at(window[self.before], state._replace(row=state.row + self.before))
+        return state, [Hour(*hour) for hour in zip(window[self.before : self.before + hours + 1], told, strict=True)]
 
-    def _ahead(self, window: Sequence[Rows]) -> list[Tensor]:
-        """The forecasts (B, H, kinds * len(AHEAD)) of each hour that has a day after it in the window."""
+    def _begun_at(self, rows: Rows, state: State) -> State:
+        """A drawn state as if its window began in the hour of ``rows``: its cars can still be charged in time."""
+        c = self.community
+        state = state._replace(net=rows.load - rows.pv, next_cycle=rows.alive)
+        connected, gain = self.margin_guard.margins(self.observer(state, rows))
+        due = (connected * gain.clamp(min=0.0)).to(c.dtype)
+        batteries, cars = state.soc[:, : c.homes], state.soc[:, c.homes :]
+        lift = torch.zeros_like(cars).index_add(1, c.charger_car[c.charger_slot >= 0], due)
+        soc = torch.cat([batteries, (cars + lift).clamp(max=1.0)], 1)
+        return state._replace(soc=soc, soc_before=soc)
+
+    def _told(self, window: Sequence[Rows]) -> list[Tensor]:
+        """What is foreseen and remembered in each hour that has the days it takes around it in the window."""
+        hours = range(self.before, len(window) - self.after)
+        if not self.kinds:
+            return [window[0].load[..., None, :0]] * len(hours)
         c = self.community
         own = torch.stack([rows.load - rows.pv for rows in window])  # (T, B, H)
         shared = [torch.stack([of(rows)[..., :1] for rows in window]) for of in (c.price, c.carbon)]
-        series = [own, own.sum(-1, keepdim=True).expand_as(own), *(values.expand_as(own) for values in shared)]
-        wanted = [values for kind, values in zip(FORECASTS, series, strict=True) if kind in self.privilege.forecasts]
-        sums = torch.stack(wanted, -1).cumsum(0)  # (T, B, H, kinds)
+        district = own.sum(-1, keepdim=True).expand_as(own)
+        series = dict(zip(FORECASTS, (own, district, *(values.expand_as(own) for values in shared)), strict=True))
+        series |= dict(zip(MEMORIES, (own, district), strict=True))
+        sums = torch.stack([series[kind] for kind in self.kinds], -1).cumsum(0)  # (T, B, H, kinds)
+        sums = torch.cat([torch.zeros_like(sums[:1]), sums])  # of the hours before each
         told = []
-        for now in range(len(window) - DAY):
-            means = [(sums[now + stop - 1] - sums[now + first - 1]) / (stop - first) for first, stop in AHEAD]
+        for now in hours:
+            spans = [(now + first, now + stop) for first, stop in AHEAD]
+            if self.before:
+                spans = [(now + 1 - stop, now + 1 - first) for first, stop in AHEAD]
+            means = [(sums[stop] - sums[first]) / (stop - first) for first, stop in spans]
             told.append(torch.stack(means, -1).flatten(-2))
         return told
 
@@ -148,8 +173,8 @@ class PrivilegedWorld(CommunityWorld):
         """Own observation, then what else the home is told: (B, H, O)."""
         seen = super().observe(state, hour.rows)
         parts = [seen]
-        if self.privilege.forecasts:
-            parts.append(hour.ahead)
+        if self.kinds:
+            parts.append(hour.told)
         if self.privilege.central:
             columns = [home * self.width + column for home, column in self.view]
             view = seen.detach().flatten(1)[:, columns]
@@ -167,12 +192,11 @@ class PrivilegedWorld(CommunityWorld):
         controller.reset(c)
         with torch.no_grad():
             for _ in range(hours):
-                rows = c.read(state.row)
-                ahead = rows.load[..., None, :0]
-                if self.privilege.forecasts:
-                    days = [c.read((state.row + hour).clamp(max=c.rows - 1)) for hour in range(DAY + 1)]
-                    ahead = self._ahead(days)[0]
-                after, flows = c.step(state, controller.act(self.observe(state, Hour(rows, ahead))), rows)
+                around = range(-self.before, self.after + 1)
+                days = [c.read((state.row + hour).clamp(0, c.rows - 1)) for hour in around]
+                rows = days[self.before]
+                seen = self.observe(state, Hour(rows, self._told(days)[0]))
+                after, flows = c.step(state, controller.act(seen), rows)
                 yield state, rows, flows, after
                 state = after
 

@@ -157,6 +157,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "gap.own_ahead": ("Neto propio, exacto", "Own net ahead"),
     "gap.district_ahead": ("Neto del distrito, exacto", "District's net ahead"),
     "gap.price_ahead": ("Precio y carbono exactos", "Price and carbon ahead"),
+    "gap.memory": ("Memoria de un día", "Memory of a day"),
     "gap.central": ("Ejecución central", "Central execution"),
     "gap.wide": ("Redes mayores", "Larger nets"),
     "gap.longer": ("El doble de tiempo", "Twice as long"),
