@@ -247,6 +247,7 @@ def measure(config: Config, variant: str, seed: int, data: datasets.Dataset, say
     community = Community.from_citylearn(env)
     world = PrivilegedWorld(community, CONTROLLERS["business_as_usual"](), privilege, train_config)
     folder = paths.checkpoints(config.profile, data.edition, "gap", f"{variant}_{made_from[:8]}", seed)
+    torch.compiler.reset()  # each as in a process of its own: after eight kinds of input torch no longer compiles
     begun = time.process_time()
     train(train_config, world, folder, seed=seed, say=say)
     seconds = time.process_time() - begun

@@ -67,6 +67,7 @@ def gradients(algorithm: MADDPG, world: gap.PrivilegedWorld, horizon: int, seed:
 
 def standing(config: TrainConfig, world: gap.PrivilegedWorld, seed: int, say: Callable[[str], None]) -> MADDPG:
     """The learner after ``config.updates`` updates that moved the critic only."""
+    torch.compiler.reset()  # see `gap.measure`
     with tempfile.TemporaryDirectory() as folder:
         train(config, world, folder, seed=seed, say=say)
         saved = read_checkpoint(f"{folder}/last.pt", world.fingerprint)

@@ -181,6 +181,7 @@ def attempt(
         How it ended, and its columns of the table. What never passed the gate has a composite of the last validation
         plus one, so that it is behind whatever did.
     """
+    torch.compiler.reset()  # as in a process of its own: after eight kinds of input torch no longer compiles
     begun, state = time.process_time(), TrialState.COMPLETE
     run, best, met, value = kind(config, world, SEED), math.inf, math.nan, math.nan
     validations: dict[int, float] = {}  # by how many times `validate_every` updates were made: the pruner's steps
