@@ -115,6 +115,7 @@ def learn(
     trained_on = _first_homes(env, few) if few else community
     checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, controller, twin, seed))
     repeatable(config.device)
+    torch.compiler.reset()  # as in a process of its own: after eight kinds of input torch no longer compiles
     with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
         _forget_another(checkpoints, _training_recipe(controller, train_config, seed, data), say)
         train(

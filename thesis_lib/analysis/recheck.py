@@ -79,7 +79,6 @@ def recheck(
     with tempfile.TemporaryDirectory() as kept:
         before = shutil.copytree(chosen.folder, Path(kept) / "run")
         same = False
-        torch.compiler.reset()  # as in a process of its own: after eight kinds of input torch no longer compiles
         try:
             learner.learn(config, variant, chosen.seed, data, controller=controller, end=end, say=say)
             old_rows, new_rows = _rows(before), _rows(chosen.folder)
