@@ -134,7 +134,7 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
     for where, settings in asked.items():
         for key in ("rollout_horizon", "collect_hours"):
             if settings.get(key, 0) > longest:
-                raise ConfigError(f"{path.name}: {where}: {key}: at most {longest}, as long as a train block is")
+                raise ConfigError(f"{path.name}: {where}: {key}: at most {longest}, the longest train block")
     return config
 
 

@@ -210,9 +210,7 @@ def _v2g(e: Evidence) -> Finding:
         return _absent(labels.variant("v2g_off"))
     serve = rows.serves(with_) and rows.serves(without)
     cycles = [rows.values(pair, "battery_cycles", "year").mean() for pair in (with_, without)]
-    back, drawn_with, _, drawn_without = (
-        kwh for pair in (with_, without) for kwh in ablations.exchanged(rows.flows(pair))
-    )
+    (back, drawn_with), (_, drawn_without) = (ablations.exchanged(rows.flows(pair)) for pair in (with_, without))
     text = labels.t(
         "found.v2g",
         gain=_signed(gain),

@@ -40,15 +40,7 @@ from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_
 
 CONTROLLER = "cooperative_maddpg"
 # What the command of a training says in one line; the last but one: a loss that is not finite.
-ERRORS = (
-    ConfigError,
-    DatasetError,
-    EvaluationError,
-    CheckpointError,
-    devices.DeviceError,
-    FloatingPointError,
-    OSError,
-)
+ERRORS = (ConfigError, DatasetError, EvaluationError, CheckpointError, devices.DeviceError, FloatingPointError, OSError)
 AFTERWARDS = ("observation_noise", "observation_missing")  # keys of `train` that only the evaluation reads
 
 
