@@ -636,13 +636,9 @@ def references(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: roll one of the registry's controllers through the profile's year and leave its rows.
+    """Roll one of the registry's controllers through the profile's year and leave its rows.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.evaluation", description=main.__doc__)
     parser.add_argument("controller", choices=sorted(CONTROLLERS))

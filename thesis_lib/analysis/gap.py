@@ -322,13 +322,9 @@ def read(profile: str) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: train and judge the variants, those that are there apart.
+    """Train and judge the variants, those that are there apart.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.gap", description=main.__doc__)
     parser.add_argument("--profile", default="ablations", help="configs/<profile>.yaml (default: ablations)")

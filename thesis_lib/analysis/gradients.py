@@ -148,13 +148,9 @@ def read(profile: str) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: measure the seeds that are not there yet.
+    """Measure the seeds that are not there yet.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.gradients", description=main.__doc__)
     parser.add_argument("--profile", default="ablations", help="configs/<profile>.yaml (default: ablations)")

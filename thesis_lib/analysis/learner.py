@@ -281,13 +281,9 @@ def _memory() -> dict[str, float | None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: train one seed of one variant and leave its rows.
+    """Train one seed of one variant and leave its rows.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.learner", description=main.__doc__)
     parser.add_argument("variant", nargs="?", default="default", help="one of the profile's variants, of the learner")

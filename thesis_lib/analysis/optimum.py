@@ -362,13 +362,9 @@ def test_weeks(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: leave the rows of the bound and of its replay.
+    """Leave the rows of the bound and of its replay.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.optimum", description=main.__doc__)
     parser.add_argument("--profile", default="quick", help="configs/<profile>.yaml (default: quick)")

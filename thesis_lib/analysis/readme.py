@@ -294,13 +294,9 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: write the figures of the READMEs and docs/algorithm.md from what runs have left, or check them.
+    """Write the figures of the READMEs and docs/algorithm.md from what runs have left, or check them.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0; 1 after a one-line error on stderr, or if a file does not hold what the rows say.
+    Exit status 0; 1 after a one-line error on stderr, or if a file does not hold what the rows say.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.readme", description=main.__doc__)
     parser.add_argument("--profile", default="thesis", help="whose rows (default: thesis)")

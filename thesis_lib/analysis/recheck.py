@@ -110,13 +110,9 @@ def _training(folder: Path) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: hold the runs of a profile against today's code, one seed of each variant.
+    """Hold the runs of a profile against today's code, one seed of each variant.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0; 1 if a number differs, or after a one-line error on stderr.
+    Exit status 0; 1 if a number differs, or after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.recheck", description=main.__doc__)
     parser.add_argument("names", nargs="*", help="variants, and learners compared with ours (default: all)")

@@ -213,13 +213,9 @@ def attempt(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: tune one compared learner until its minutes are spent.
+    """Tune one compared learner until its minutes are spent.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.search", description=main.__doc__)
     parser.add_argument("learner", choices=sorted(SEARCHED))

@@ -278,13 +278,9 @@ def write(result: dict[str, Any], config: Config, data: datasets.Dataset, seed: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: tune the rule on train weeks, choose on validation weeks, write the file of `settings_file`.
+    """Tune the rule on train weeks, choose on validation weeks, write the file of `settings_file`.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.controllers.tuning", description=main.__doc__)
     parser.add_argument("--profile", default="thesis", help="configs/<profile>.yaml (default: thesis)")

@@ -472,13 +472,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: serve until told to stop.
+    """Serve until told to stop.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.serving.app", description=main.__doc__)
     parser.add_argument("--model", type=Path, help="folder with policy.onnx (default: models/broadcast)")

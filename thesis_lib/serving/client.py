@@ -79,13 +79,9 @@ def roll(env: Any, client: httpx.Client) -> Trajectory:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: roll CityLearn with a service's actions and print the KPIs of those hours.
+    """Roll CityLearn with a service's actions and print the KPIs of those hours.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.serving.client", description=main.__doc__)
     parser.add_argument("url", help="of the service, such as http://localhost:8000")

@@ -667,13 +667,9 @@ def export(checkpoint: Path, out: Path, data: Dataset, variant: str | None = Non
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: export a trained policy for the service.
+    """Export a trained policy for the service.
 
-    Args:
-        arguments: of the command line; None takes the process's.
-
-    Returns:
-        0, or 1 after a one-line error on stderr.
+    Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.serving.export", description=main.__doc__)
     parser.add_argument("checkpoint", type=Path, help="best.pt of a training")
