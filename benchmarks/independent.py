@@ -8,7 +8,8 @@ actor, with batches, networks and rates of the profile's size. Ours is measured 
 is, with the habits and the guard between a home's network and what is done, in every update too. Theirs would have to
 do that as well, in policies of our own for each home.
 
-A library that is at most twice as slow would be used instead (see thesis_lib/controllers/independent.py).
+A library at most twice as slow would have been used, had it done all that ours does; why it is not, although bare TD3
+is within that, stands in thesis_lib/controllers/independent.py.
 """
 
 from __future__ import annotations

@@ -185,8 +185,8 @@ def drawn(kpis: pd.DataFrame) -> dict[str, tuple]:
     priorities = dict(zip(EFFECTS, [names[2], *names[:2], *names[3:]], strict=True))
     renamed = kpis.assign(variant=kpis["variant"].replace(priorities))
     terms = ablations.ratios(renamed, names, **WHERE)
-    size = pd.DataFrame({"homes": [5, 17, 100, 1000], "seconds_per_update": [0.1, 0.3, 0.9, 3.0]})
-    size = size.assign(batch=64, updates=400, memory=[1.0, 1.1, 2.0, np.nan])
+    size = pd.DataFrame({"homes": [5, 17, 100, 1000], "microseconds": [4.0, 4.2, 9.0, 40.0]})
+    size = size.assign(seeds=5, batch=64, updates=400, memory=[1.0, 1.1, 2.0, np.nan])
     size = size.assign(composite_vs_bau=0.8, composite_vs_bau_half=0.01)
     return {
         "forest": (
@@ -255,6 +255,8 @@ def test_sizes_are_read_from_the_runs(kpis: pd.DataFrame) -> None:
         folder = paths.run("trial", "official", ablations.CONTROLLER, "headline", seed)
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(record))
+        # ten seconds of compilation and a first validation come before the rate is taken
+        pd.DataFrame({"update": [20, 100], "seconds": [10.0, 10 + seconds * 0.8]}).to_csv(folder / "training.csv")
     table = ablations.sizes("trial", kpis[kpis["seed"] < 2], **WHERE)
     assert len(table) == 1 and table.loc[0, "homes"] == 17 and table.loc[0, "seeds"] == 2
     assert table.loc[0, "seconds_per_update"] == pytest.approx(0.4) and table.loc[0, "memory"] == 2
@@ -264,8 +266,9 @@ def test_sizes_are_read_from_the_runs(kpis: pd.DataFrame) -> None:
 
 def test_homes_and_cars() -> None:
     usual = pd.DataFrame({"home": ["a", "b", "c"], "value": [10.0, 20.0, 30.0]})
-    groups = ablations.cost_by_group(usual.assign(value=[5.0, 10.0, 30.0]), usual, ["a", "b"]).set_index("group")
+    costs, reference = (usual.assign(value=values) for values in ([5.0, 10.0, 30.0], [4.0, 8.0, 24.0]))
+    groups = ablations.cost_by_group(costs, reference, usual, ["a", "b"]).set_index("group")
     assert groups.loc["trained", "cost_vs_bau"] == 0.5 and groups.loc["unseen", "cost_vs_bau"] == 1.0
-    assert groups.loc["trained", "homes"] == 2
+    assert groups.loc["trained", "homes"] == 2 and groups.loc["unseen", "cost_reference"] == 0.8
     flows = pd.DataFrame({"row": [0, 1], "charger/x": [3.0, -1.5], "charger/y": [-0.5, 0.0], "battery/h": [-9.0, 0.0]})
     assert ablations.exchanged(flows) == (2.0, 3.0)

@@ -57,7 +57,7 @@ def run(pair: tuple[str, str], seed: int, level: float, profile: str = "trial", 
     record |= {"settings": {"train": train}, "training": {"seconds": 10.0, "updates": 100, "memory_mb": 500.0}}
     (where / "run.json").write_text(json.dumps(record))
     if pair[0] in ("cooperative_maddpg", "marlisa"):
-        log = {"seed": seed, "update": [10, 20], "composite": [level + 0.1, level]}
+        log = {"seed": seed, "update": [10, 20], "seconds": [2.0, 3.0], "composite": [level + 0.1, level]}
         pd.DataFrame(log).to_csv(where / "training.csv", index=False)
 
 
@@ -133,7 +133,9 @@ def test_savings_say_what_cars_did_not_take_and_what_was_learned(community: Comm
         flows.to_csv(paths.run("trial", EDITION, *pair, 0) / "flows.csv.gz", index=False)
     for number in (1, 8):
         assert "0.5" in (told := verdict(number, community, folder).measured) and "0.9" in told and "net" in told
-    assert "Less than Habits, untrained: import 25.0" in verdict(1, community, folder).measured
+        assert "0.04 of SOC below what they ask" in told
+    told = verdict(1, community, folder).measured
+    assert "Against Habits, untrained: import −25.0" in told and "already import 38.5% less than" in told
     bases = evidence.impact(known(community, folder).thesis, OURS).groupby("base").size()
     assert dict(bases) == {"charge_on_arrival": 3, "business_as_usual": 3, "habits": 3}
 

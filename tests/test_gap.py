@@ -142,5 +142,5 @@ def test_the_longest_horizon_comes_closest_to_the_exact_gradient(
     gradients.measure(config, 0, data, lines.append)
     assert lines[-1] == "seed 0: its rows are there"
     assert gap_figures.outdated(rows, lambda horizon, seed: gradients.recipe_of(config, seed, data)) == {}
-    assert "K = 24" in gap_figures.gradients_caption(gap_figures.gradients_summary(rows))
+    assert "K = 24" in gap_figures.gradients_caption(gap_figures.gradients_summary(rows), "offline")
     assert gap_figures.gradients_figure(rows).axes[0].get_xlabel()

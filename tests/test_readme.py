@@ -118,12 +118,12 @@ def test_the_algorithm_tells_what_each_variant_changes(root: Path) -> None:
     for (variant, seed), own in kpis.groupby(["variant", "seed"]):
         folder = paths.run("ablations", "official", ablations.CONTROLLER, variant, seed)
         write_csv_atomic(folder / "kpis.csv", own)
-        write_json_atomic(folder / "run.json", {})
+        write_json_atomic(folder / "run.json", {"stages": {}})
     assert readme.main(["--check"]) == 1 and readme.main([]) == 0 and readme.main(["--check"]) == 0
     text = (root / readme.ALGORITHM).read_text(encoding="utf-8")
     none, off = (next(line for line in text.splitlines() if f"`{name}`" in line) for name in ("none", "guard_off"))
-    assert none.startswith("| `none` | `headline` | +0.020 ± 0.025 | ") and none.endswith(" | 3 |  |")
-    assert off.endswith(" | 3 | no |") and "attention" not in text
+    assert none.startswith("| `none` | `headline` | +0.020 ± 0.025 | ") and none.endswith(" | – | 3 | 100.0% |")
+    assert off.endswith(" | 3 | 50.0% † |") and "attention" not in text
 
 
 def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
@@ -132,15 +132,18 @@ def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
     about = {"cpu": "A processor", "cpu_count": 2}
     steps = [{"what": "forward", "copies": n, "steps/s": 100 * n, "ratio": 1.25 * n} for n in (64, 1024)]
     write_json_atomic(folder / "model.json", about | {"rows": steps, "figures": {"citylearn_steps_per_s": 80.4}})
-    training = {"usual_steps_per_s": 10.2, "steps_per_s": 30333.3, "ratio": 2973.9}
-    write_json_atomic(folder / "training.json", about | {"figures": training})
+    training = {"usual_steps_per_s": 10.2, "steps_per_s": 30333.3, "ratio": 2973.9, "minutes_to_rule_level": 0.97}
+    names = ("17 pairs on CityLearn", "17 pairs on CityLearn", "Cooperative MADDPG", "Cooperative MADDPG")
+    rates = [{"what": what, "updates/s": rate} for what, rate in zip(names, (130.0, 165.2, 4.7, 9.5), strict=True)]
+    write_json_atomic(folder / "training.json", about | {"rows": rates, "figures": training})
     pair = {"learner": "independent_td3", "bare_updates/s": 21.2, "sb3_updates/s": 12.4, "bare_ratio": 1.71}
     write_json_atomic(folder / "independent.json", about | {"rows": [pair]})
     text = readme.speed("thesis").replace(labels.SPACE, " ")
     assert "| 21 updates/s | Stable-Baselines3: 12 updates/s | 1.7 |" in text
     assert "| Community, 1,024 copies | 102,400 steps/s | CityLearn: 80 steps/s | 1,280 |" in text
     assert "| 30,333 steps/s | 17 actor-critic pairs on CityLearn: 10 steps/s | 2,974 |" in text
-    assert text.endswith("`make benchmark`: A processor, 2 cores.") and "6,400" not in text
+    assert "`make benchmark`: A processor, 2 cores." in text and "6,400" not in text
+    assert "9.5 a second here on both cores, and 165 of single agents" in text and text.endswith("1.0 min of one core.")
     with labels.using("es"):
         assert "102 400 pasos/s" in readme.speed("thesis").replace(labels.SPACE, " ")
 

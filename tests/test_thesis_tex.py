@@ -18,8 +18,10 @@ import pytest
 
 from thesis_lib import paths
 from thesis_lib.analysis import labels, page, tables
+from thesis_lib.config import load_config
 
 SOURCE = paths.ROOT / "docs" / "thesis.tex"
+PROFILES = ("thesis", "ablations")
 DOZEN = {
     *("data_resources", "data_hours", "data_sessions", "data_splits", "learning_curves", "kpi_bars"),
     *("paired_differences", "load_duration", "mean_day", "ramping", "departure_margins", "price_response"),
@@ -32,12 +34,16 @@ def test_the_dozen_is_in_the_thesis_and_drawn_by_a_notebook() -> None:
     asked = set(re.findall(r"^\\(?:thesis|ablation)figure\{(\w+)\}", text, flags=re.MULTILINE))
     assert asked >= DOZEN
     scripts = "".join(file.read_text(encoding="utf-8") for file in paths.scripts().glob("*.py"))
-    forms = tuple(re.findall(r'f"(\w+_)\{', scripts))  # names that end in a variant, such as policy_day_announce
-    for name in asked:
-        assert f'"{name}"' in scripts or name.startswith(forms), f"no notebook draws {name}"
-    for name in re.findall(r"^\\thesistable\{(\w+)\}", text, flags=re.MULTILINE):
-        written = f'"{name}"' in scripts or name.startswith(forms) or name == "claims"  # claims.save writes claims
-        assert written, f"no notebook writes {name}"
+    variants = {name for profile in PROFILES for name in load_config(profile).variants}
+
+    def written(name: str) -> bool:
+        """Whether a notebook names it, whole or as a form that ends in a variant or in another name of the notebook."""
+        ends = [name.removeprefix(form) for form in re.findall(r'f"(\w+_)\{', scripts) if name.startswith(form)]
+        return f'"{name}"' in scripts or any(end in variants or f'"{end}"' in scripts for end in ends)
+
+    for name in asked | set(re.findall(r"^\\(?:thesis|ablation)table\{(\w+)\}", text, flags=re.MULTILINE)):
+        assert written(name) or name == "claims", f"no notebook draws or writes {name}"  # claims.save writes claims
+    assert not written("ablation_colour") and not written("policy_day_nobody")
     assert not re.search(r"\d\.\d{2}", re.sub(r"%.*", "", text)), "a number in the skeleton"
 
 
@@ -46,10 +52,10 @@ def test_every_figure_and_table_is_in_the_thesis_or_said_not_to_be(language: str
     """README.md says so. Fails when a notebook leaves a figure or table that docs/thesis.tex does not mention."""
     text = SOURCE.read_text(encoding="utf-8")
     left_out = set(re.findall(r"^%   (\w+\.(?:pdf|tex))  +\S", text, flags=re.MULTILINE))
-    there = {file.name for file in (paths.figures("thesis") / language).glob("*.pdf")}
-    there |= {file.name for file in (paths.tables("thesis") / language).glob("*.tex")}
-    asked = {f"{name}.pdf" for name in re.findall(r"^\\thesisfigure\{(\w+)\}", text, flags=re.MULTILINE)}
-    asked |= {f"{name}.tex" for name in re.findall(r"^\\thesistable\{(\w+)\}", text, flags=re.MULTILINE)}
+    there = {file.name for profile in PROFILES for file in (paths.figures(profile) / language).glob("*.pdf")}
+    there |= {file.name for profile in PROFILES for file in (paths.tables(profile) / language).glob("*.tex")}
+    asked = {f"{name}.pdf" for name in re.findall(r"^\\(?:thesis|ablation)figure\{(\w+)\}", text, flags=re.MULTILINE)}
+    asked |= {f"{name}.tex" for name in re.findall(r"^\\(?:thesis|ablation)table\{(\w+)\}", text, flags=re.MULTILINE)}
     assert asked | left_out == there and not asked & left_out
     assert "names at its head the few it leaves out" in (paths.ROOT / "README.md").read_text(encoding="utf-8")
 

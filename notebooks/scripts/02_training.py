@@ -202,12 +202,13 @@ log.tail(3)
 #
 # The loss is what the actors minimise, on training windows; the composite is what counts, on validation weeks. They
 # need not fall together: the loss holds the critic's word on what comes after hour $K$, and moves as the critic learns.
-# The line to beat is BAU, 1 by definition. The first point is the first validation, after some updates already: what
-# the untrained policy has is the row of the habits in notebook 03.
+# What is to be beaten is BAU, 1 by definition. The first point is the first validation, after some updates already:
+# what the untrained policy has is the row of the habits in notebook 03.
 # The composite here is of the validation weeks in the fast model, each started a day earlier.
 
 # %%
-figures.publish("learning_curves", log, profile=keep, save_as=f"learning_curve_{variant}")
+of = {"split": "validation", "engine": "model", "edition": data.edition}
+figures.publish("learning_curves", log, profile=keep, save_as=f"learning_curve_{variant}", of=of)
 first, last = log.iloc[0], log.iloc[-1]
 serving = log[log["passes"] == 1]
 fall = last["composite"] - first["composite"]
@@ -259,8 +260,8 @@ passes = tables.gate(tables.select(rows, split=split, engine=engine))["passes"].
 with labels.using("en"):
     where = labels.t(f"weeks.{split}")
     sentences = [
-        f"On the {where} (engine: {labels.t(f'engine.{engine}')}), the composite is **{composite:.3f}** of BAU's: the "
-        f"district's weighted bill is {abs(1 - composite):.1%} {'lower' if composite < 1 else 'higher'}.",
+        f"On the {where} (engine: {labels.t(f'engine.{engine}')}), the composite is **{composite:.3f}** of BAU's, "
+        f"{abs(1 - composite):.1%} {'lower' if composite < 1 else 'higher'}.",
         f"The term that gains most is {labels.kpi(terms.idxmin()).lower()} ({terms.min():.3f} of BAU's), the one that "
         f"gains least {labels.kpi(terms.idxmax()).lower()} ({terms.max():.3f}).",
         f"{value[engine, split, 'ev_departures_met']:.1%} of the feasible departures are met: the policy "

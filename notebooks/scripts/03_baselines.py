@@ -222,8 +222,8 @@ with labels.using("en"):
     for pair in tables.keys(inside):
         own = around.loc[pair]
         lines.append(
-            f"{labels.controller(*pair)} peaks at {own.max():.1f} kWh at hour {own.idxmax()} of its mean day "
-            f"and is lowest, {own.min():.1f} kWh, at hour {own.idxmin()}"
+            f"{labels.controller(*pair)} peaks at {own.max():.1f} kW at hour {own.idxmax()} of its mean day "
+            f"and is lowest, {own.min():.1f} kW, at hour {own.idxmin()}"
         )
 display(Markdown("; ".join(lines) + "."))
 
@@ -350,7 +350,8 @@ if len(logs):
     validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
     rules = validation[validation["controller"].isin(["rule", "tuned_rule"])]
     references = dict(zip(rules["controller"], rules["value"], strict=True))
-    figures.publish("learning_curves", logs, references, profile=profile)
+    of = where | {"split": "validation", "engine": "model"}  # in which learners are validated
+    figures.publish("learning_curves", logs, references, profile=profile, of=of)
 
 # %% [markdown]
 # ## What follows

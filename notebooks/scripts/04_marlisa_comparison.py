@@ -84,15 +84,17 @@ display(Markdown(" ".join(told)))
 #
 # Composite on the validation weeks against the wall clock and updates. Each learner stops at its own number of
 # `updates` in the profile, within the protocol's limit of 5 CPU minutes for one seed; a curve that still falls at its
-# end says that the updates it was given, not the method, were the limit.
+# end says that the updates it was given, not the method, were the limit. An update of one learner is not that of
+# another; a flat beginning is the warm-up of the critics (`critic_warmup`), while actors still do what the habits do.
 
 # %%
 curves = evaluation.training_logs(profile, data.edition, tables.keys(rows))
 if len(curves):
     validation = kpis[(kpis["split"] == "validation") & (kpis["kpi"] == tables.COMPOSITE) & (kpis["engine"] == engine)]
-    rules = validation[validation["controller"].isin(["rule", "tuned_rule"])]
+    rules = validation[validation["controller"].isin(["rule", "tuned_rule", "habits"])]
     lines = dict(zip(rules["controller"], rules["value"], strict=True))
-    figures.publish("learning_curves", curves, lines, profile=profile, save_as="comparison_learning")
+    of = where | {"split": "validation", "engine": "model"}  # in which learners are validated
+    figures.publish("learning_curves", curves, lines, profile=profile, save_as="comparison_learning", of=of)
 else:
     display(Markdown("**No learner has left its log yet.**"))
 
@@ -237,6 +239,18 @@ with labels.using("en"):
         ahead = [labels.controller(*pair) for pair in worse[tables.KEY].itertuples(index=False)]
         text += " Of those that serve and do not know the future, "
         text += f"ahead of us: {', '.join(ahead)}." if ahead else "nobody is ahead of us."
+        lost = terms[(terms["kpi"] != tables.COMPOSITE) & (terms["difference"] > 0)]
+        lost = lost[lost["p_holm"] < comparison.SIGNIFICANT]
+        told = [
+            f"{labels.kpi(term['kpi']).lower()} ({labels.difference(term['difference'], term['difference_half'])})"
+            for term in lost.to_dict("records")
+        ]
+        if told:
+            text += f" Term by term it does worse than {labels.controller(*rival)} in {labels.listing(told)}."
+        both = [pair for pair in (ours, rival) if len(tables.keys(homes)) > 1 and pair in change.index]
+        if both:
+            losers = [f"{(change.loc[pair] > 0).sum()} under {labels.controller(*pair)}" for pair in both]
+            text += f" Homes that pay more than under business as usual (seed 0): {', '.join(losers)}."
     else:
         text = "Nothing can be concluded yet: see above who has no rows."
 display(Markdown(text))

@@ -93,12 +93,13 @@ display(
 # %% [markdown]
 # ## How to read what follows
 #
-# A difference is taken seed by seed, variant minus reference: what both share, the luck of that seed's windows and
-# weights, cancels. Below zero the variant is better. Each point is a seed, the bar the 95 % t interval of their mean.
-# Five seeds tell large differences from none, not small ones, and an interval that holds zero is no proof that
-# nothing changed. p values are of the paired t test, and Holm's correction makes them count for the whole family;
-# beside them, the same test over the twelve test weeks asks whether another week, rather than another training, would
-# tell the same. A variant that fails the service gate is marked, because leaving cars empty is cheap.
+# A difference is taken seed by seed, variant minus reference: both begin from the same seed, and where they then see
+# the same windows and weights, that luck cancels. Below zero the variant is better. Each point is a seed, the bar the
+# 95 % t interval of their mean. Five seeds tell large differences from none, not small ones, and an interval that
+# holds zero is no proof that nothing changed. p values are of the paired t test, and Holm's correction makes them
+# count for the whole family; beside them, the same test over the twelve test weeks asks whether another week, rather
+# than another training, would tell the same. A variant that fails the service gate is marked, because leaving cars
+# empty is cheap.
 
 # %% [markdown]
 # ## O.E.1 · The coordination architecture
@@ -136,7 +137,7 @@ ablations.publish("learning", kpis, profile, seeds, weeks, **where)
 # %% [markdown]
 # What the paper does not have, taken away one at a time: days put together anew, the share of the gradient that
 # passes the guard, orthogonal steps, and learning rates that fall; and the habits that actors depart from (with
-# broadcast: announcing needs them).
+# broadcast: announcing needs them). A difference below zero says that the thesis' own would be better without it.
 
 # %%
 ablations.publish("training", kpis, profile, seeds, weeks, **where)
@@ -153,7 +154,8 @@ ablations.publish("maddpg", kpis, profile, seeds, weeks, **where)
 #
 # The composite's weights are a choice. Here the reward's weights move from the bill (cost and emissions) to the grid
 # (ramping, daily peak and import), and to single terms; the composite that judges stays the same, so a variant may
-# lose on it and still be what somebody wants. The front shows what each buys.
+# lose on it and still be what somebody wants. The figure shows what each buys. A reward of one term alone need not buy
+# most of that term: the actors then see only part of what moves the district, and a peak or a ramp is a rare signal.
 
 # %%
 ablations.publish("weights", kpis, profile, seeds, weeks, **where)
@@ -212,7 +214,9 @@ if len(served):
 #
 # The policy is the reference's own, not trained anew: only what it sees changes. Noise is on what a home's own meters
 # read (load, PV, net, states of charge), in standard deviations of each; where readings are lost, the home goes on
-# with its last ones.
+# with its last ones. Look at the departures first: the guard believes the state of charge that it reads, and the
+# learner aims a hundredth above what counts as met, so noise there takes the service away long before it costs
+# anything. Bad meters need a guard that aims higher, which was not trained here.
 
 # %%
 ablations.publish("meters", kpis, profile, seeds, weeks, **where)
@@ -221,7 +225,8 @@ ablations.publish("meters", kpis, profile, seeds, weeks, **where)
 # ## Homes nobody trained on
 #
 # Shared actors can act in a home they have never seen. They were trained on five or ten homes and act in all; the
-# reference is the same shared actor trained on all of them.
+# reference is the same shared actor trained on all of them. The composite is of all homes together; what the homes
+# never seen pay stands below, beside what they pay under the reference.
 
 # %%
 ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
@@ -229,24 +234,22 @@ ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
 # %%
 texts = []
 for variant in ablations.FAMILIES["unseen"].variants:
-    pairs = ((learner.CONTROLLER, variant), (evaluation.REFERENCE, "default"))
-    if not evaluation.has_flows(profile, data.edition, *pairs[0]):
+    pairs = ((learner.CONTROLLER, variant), (learner.CONTROLLER, "shared_actors"), (evaluation.REFERENCE, "default"))
+    if not all(evaluation.has_flows(profile, data.edition, *pair) for pair in pairs):
         continue
     community = Community.from_citylearn(dataset.load(data), dtype=torch.float64)
     runs = [tables.replay(evaluation.read_flows(profile, data.edition, *pair), community) for pair in pairs]
     blocks = splits.blocks("test") if where["split"] == "test" else [(0, len(runs[0].rows))]
     rows = [row for start, stop in blocks for row in range(start, stop)]
-    costs, usual = (
-        tables.home_costs(run, community.home_names, *pair, rows) for run, pair in zip(runs, pairs, strict=True)
-    )
+    costs = [tables.home_costs(run, community.home_names, *pair, rows) for run, pair in zip(runs, pairs, strict=True)]
     trained = community.home_names[: config.train_for(variant)["trained_homes"]]
-    groups = ablations.cost_by_group(costs, usual, trained)
+    groups = ablations.cost_by_group(*costs, trained)
     words = partial(tables.caption, "groups", **where, homes=len(trained))
     tables.publish(groups, f"ablation_{variant}", profile, words)
-    share = groups.set_index("group")["cost_vs_bau"]
+    unseen = groups.set_index("group").loc["unseen"]
     texts.append(
-        f"With {len(trained)} homes to train on, those pay {share['trained']:.3f} of business as usual's bill and the "
-        f"homes never seen {share['unseen']:.3f} (seed 0)."
+        f"With {len(trained)} homes to train on, the homes never seen pay {unseen['cost_vs_bau']:.3f} of business as "
+        f"usual's bill, and {unseen['cost_reference']:.3f} where the same actor was trained on all (seed 0)."
     )
 display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some of the homes are there yet."))
 
@@ -255,7 +258,9 @@ display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some
 #
 # The same homes, fewer or replicated with shifted loads, each size over business as usual of its own community. Time
 # and memory are what a training process took on the machine named in each `run.json`; large communities roll fewer
-# copies at once, so the time of one home in one rolled hour is the figure to compare.
+# copies at once, so the time of one home in one rolled hour is the figure to compare, and even that grows where there
+# are few copies to share an operation's cost. The largest community got a quarter of the updates: its composite says
+# little about size.
 
 # %%
 size = ablations.sizes(profile, kpis, **where)
@@ -300,6 +305,15 @@ if len(rows):
     caption = partial(gap_figures.gap_caption, summary, data.edition)
     tables.publish(given, "gap", profile, caption)
     page.publish(lambda: gap_figures.gap_figure(rows), caption, "gap", profile, summary)
+    test = summary.set_index("variant")["test"]
+    with labels.using("en"):
+        parts = [f"{labels.t(f'gap.{name}').lower()} {test[name] - test['headline']:+.3f}" for name in test.index[1:]]
+    display(
+        Markdown(
+            f"Against the thesis' own on the test weeks: {'; '.join(parts)}. They overlap, and what is lifted together "
+            "is no sum and no bound of the parts: with more to read, the same short training has more to learn."
+        )
+    )
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gap` makes them."))
 
@@ -317,13 +331,16 @@ if old := gap_figures.outdated(rows, lambda horizon, seed: gradients.recipe_of(c
     display(Markdown(f"**Out of date**, of other settings, data or code than today's: {ablations.told(old)}."))
 if len(rows):
     summary = gap_figures.gradients_summary(rows)
-    tables.publish(summary, "gradients", profile, lambda: gap_figures.gradients_caption(summary))
-    page.publish(
-        lambda: gap_figures.gradients_figure(rows),
-        lambda: gap_figures.gradients_caption(summary),
-        "gradients",
-        profile,
-        summary,
+    caption = partial(gap_figures.gradients_caption, summary, data.edition)
+    tables.publish(summary, "gradients", profile, caption)
+    page.publish(lambda: gap_figures.gradients_figure(rows), caption, "gradients", profile, summary)
+    cosine = summary.set_index("horizon")["cosine_mean"]
+    learned = cosine[cosine.index < gradients.EXACT]
+    display(
+        Markdown(
+            f"The mean gradient's cosine to the exact one is {cosine.iloc[0]:.2f} at K = {cosine.index[0]} and "
+            f"{learned.iloc[-1]:.2f} at K = {learned.index[-1]}."
+        )
     )
 else:
     display(Markdown("**No rows yet:** `python -m thesis_lib.analysis.gradients` makes them."))

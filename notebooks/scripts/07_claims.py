@@ -94,6 +94,22 @@ else:
 
     if len(impact):
         tables.publish(impact, "impact", profile, words)
+        saved = impact.set_index(["base", "kpi"])["saved"].unstack("base")
+        if {evidence.BAU[0], "habits"} <= set(saved):
+            both = saved[[evidence.BAU[0], "habits"]].astype(float)
+            of_habits = 1 - both["habits"] / both[evidence.BAU[0]]
+            with labels.using("en"):
+                parts = [
+                    f"{labels.kpi(kpi).lower()} {share:.0%}, and learning adds {both.loc[kpi, 'habits']:+,.0f} "
+                    f"{labels.unit({'import': 'kWh', 'cost': 'EUR', 'emissions': 'kg'}[kpi])}"
+                    for kpi, share in of_habits.items()
+                ]
+            display(
+                Markdown(
+                    f"Of what is saved in the year against business as usual, the untrained habits already save: "
+                    f"{'; '.join(parts)}. (Below zero, learning gives back some of it.)"
+                )
+            )
     absent = [base for base, _ in evidence.BASES if base not in set(impact["base"])]
     if absent:
         display(Markdown(f"**No rows yet** of {', '.join(absent)}."))
@@ -132,19 +148,28 @@ else:
 
 # %%
 if not thesis.selected().empty and ours is not None:
-    line = found.set_index(tables.KEY).loc[ours]
+    lines = found.set_index(tables.KEY)
+    line = lines.loc[ours]
+
+    def beside(column, form):
+        """What the others that matter here have of it, where they are there."""
+        pairs = [pair for pair in (evidence.BAU, ("habits", "default"), ("marlisa", "default")) if pair in lines.index]
+        values = [(labels.controller(*pair), lines.loc[pair, column]) for pair in pairs]
+        return ", ".join(f"{name} {value:{form}}" for name, value in values if pd.notna(value))
+
     with labels.using("en"):
         parts = [
             f"{labels.controller(*ours)} lowers the mean daily peak by {line['peak_reduction']:.1%} against business "
             f"as usual and moves the highest hour of the mean day by {line['hour_shift']:+.0f} h",
-            f"the load factor is {line['load_factor']:.3f}",
-            f"{line['co2_avoided']:,.0f} kg CO₂ are avoided on these weeks",
+            f"the load factor is {line['load_factor']:.3f} ({beside('load_factor', '.3f')})",
+            f"{line['co2_avoided']:,.0f} kg CO₂ are avoided on these weeks ({beside('co2_avoided', ',.0f')})",
         ]
         if pd.notna(line["clean_charging"]):
-            parts.append(f"{line['clean_charging']:.0%} of the cars' energy is drawn in the cleaner half of the hours")
+            clean = f"{line['clean_charging']:.0%} of the cars' energy is drawn in the cleaner half of the hours"
+            parts.append(f"{clean} ({beside('clean_charging', '.0%')})")
         else:
             parts.append("how clean the cars' energy is waits for the flows of seed 0")
-    display(Markdown("; ".join(parts) + "."))
+    display(Markdown("; ".join(parts) + ". Beside each, in brackets, what others reach."))
 
 # %% [markdown]
 # ## What follows

@@ -98,10 +98,11 @@ def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = Non
         **where: split, engine and edition.
 
     Returns:
-        Columns variant, seeds, gate (bool), composite_vs_bau and _half (t), iqm with _low and _high (bootstrap),
-        difference and _half (paired by seed, minus the reference), p (paired t test), p_holm (of the tests of the
-        family), improvement (probability of a lower composite than the reference's); with ``weeks``
-        also difference_weeks and p_weeks (paired t test over weeks, Holm). NaN where there is nothing to test.
+        Columns variant, seeds, gate (bool), ev_departures_met (of the worst seed), composite_vs_bau and _half (t), iqm
+        with _low and _high (bootstrap), difference and _half (paired by seed, minus the reference), p (paired t test),
+        p_holm (of the tests of the family), improvement (probability of a lower composite than the reference's); with
+        ``weeks`` also difference_weeks and p_weeks (paired t test over weeks, Holm). NaN where there is nothing to
+        test.
 
     Raises:
         ValueError: the reference has no rows.
@@ -113,7 +114,7 @@ def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = Non
     values = composites(kpis, names, **where)
     if family.reference not in values:
         raise ValueError(f"no rows of {family.reference}, with which this family is compared: train it first")
-    passes = tables.gate(learned(kpis, names, **where))["passes"]
+    service = tables.gate(learned(kpis, names, **where))
     base = values[family.reference]
     lines = []
     for name, own in values.items():
@@ -122,7 +123,8 @@ def compare(kpis: pd.DataFrame, family: Family, weeks: pd.DataFrame | None = Non
         line = {
             "variant": name,
             "seeds": len(own),
-            "gate": bool(passes.loc[(CONTROLLER, name)]),
+            "gate": bool(service.loc[(CONTROLLER, name), "passes"]),
+            tables.SERVICE[0]: service.loc[(CONTROLLER, name), tables.SERVICE[0]],
             tables.COMPOSITE: own.mean(),
             f"{tables.COMPOSITE}_half": statistics.half_width(own),
             "iqm": iqm.value,
@@ -173,7 +175,8 @@ def sentences(table: pd.DataFrame, family: Family) -> list[str]:
             else:
                 change = labels.difference(line["difference"], line["difference_half"])
                 text = f"*{name}*: {labels.number(value, 3)}, a difference of {change}, {comparison.verdict(line)}"
-            texts.append(text + ("." if line["gate"] else "; it **fails the service gate**: no achievement."))
+            met = f"its worst seed meets {labels.percent(line[tables.SERVICE[0]], 1)} of the departures"
+            texts.append(text + ("." if line["gate"] else f"; it **fails the service gate**: {met}."))
     return texts
 
 
@@ -259,13 +262,17 @@ def forest_caption(table: pd.DataFrame, family: Family, **where: str) -> str:
         family=labels.t(f"family.{family.name}"),
         reference=labels.variant(family.reference),
         differences=labels.listing(texts),
-        failing=_failing(table["variant"][~table["gate"]]),
+        failing=_failing(table[~table["gate"]].set_index("variant")[tables.SERVICE[0]]),
         **_where(**where),
     )
 
 
-def _failing(variants: Iterable[str]) -> str:
-    names = [labels.variant(name) for name in variants]
+def _failing(met: pd.Series) -> str:
+    """Who fails the gate, with the departures that its worst seed meets; ``met`` by variant."""
+    names = [
+        labels.t("caption.met", variant=labels.variant(str(name)), met=labels.percent(share, 1))
+        for name, share in met.items()
+    ]
     return labels.t("caption.dagger", variants=labels.listing(names)) if names else ""
 
 
@@ -278,7 +285,7 @@ def ratios(kpis: pd.DataFrame, variants: Sequence[str], **where: str) -> pd.Data
     """The composite's terms of each variant and seed over business as usual's, and whether the variant serves.
 
     Returns:
-        Columns variant, seed, gate, and one for each term (–).
+        Columns variant, seed, gate, ev_departures_met (of the worst seed), and one for each term (–).
 
     Raises:
         ValueError: business as usual is missing, or none of the variants is there.
@@ -291,7 +298,9 @@ def ratios(kpis: pd.DataFrame, variants: Sequence[str], **where: str) -> pd.Data
     over = over[(over["controller"] == CONTROLLER) & over["kpi"].isin(tables.TERMS)]
     wide = over.pivot(index=["variant", "seed"], columns="kpi", values="value")[tables.TERMS]
     wide = wide.rename_axis(columns=None).reset_index()
-    wide.insert(2, "gate", tables.gate(rows)["passes"].loc[[(CONTROLLER, name) for name in wide["variant"]]].to_numpy())
+    service = tables.gate(rows).loc[[(CONTROLLER, name) for name in wide["variant"]]]
+    wide.insert(2, "gate", service["passes"].to_numpy())
+    wide.insert(3, tables.SERVICE[0], service[tables.SERVICE[0]].to_numpy())
     order = wide["variant"].map({name: place for place, name in enumerate(variants)})
     return wide.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
 
@@ -349,7 +358,7 @@ def front_caption(terms: pd.DataFrame, **where: str) -> str:
         "caption.front",
         cheapest=least("cost"),
         flattest=least("daily_peak"),
-        failing=_failing(dict.fromkeys(terms.loc[~terms["gate"], "variant"])),
+        failing=_failing(terms[~terms["gate"]].groupby("variant", sort=False)[tables.SERVICE[0]].min()),
         **_where(**where),
     )
 
@@ -361,21 +370,18 @@ def sizes(profile: str, kpis: pd.DataFrame, variants: Sequence[str] = SIZES, **w
     """What size costs, from the records of the runs that are there: one line a variant, by number of homes.
 
     Returns:
-        Columns homes, seeds, gate, batch, updates (mean), seconds_per_update (s, mean; validations included),
-        microseconds (of one home in one rolled hour), memory (GiB, largest of the seeds; NaN where it could not be
-        told), composite_vs_bau and _half (over business as usual of the same homes).
+        Columns homes, seeds, gate, batch, updates (mean), seconds_per_update (s, mean; after the first validation, so
+        without compilation but with the later validations; NaN with a single one), microseconds (of one home in one
+        rolled hour), memory (GiB, largest of the seeds; NaN where it could not be told), composite_vs_bau and _half
+        (over business as usual of the same homes).
     """
     lines = []
     for name, own in composites(kpis, variants, **where).items():
         passes = tables.gate(learned(kpis, [name], **where))["passes"].all()
-        records = [
-            json.loads(
-                (paths.run(profile, where["edition"], CONTROLLER, name, int(seed)) / "run.json").read_text("utf-8")
-            )
-            for seed in own.index
-        ]
+        folders = [paths.run(profile, where["edition"], CONTROLLER, name, int(seed)) for seed in own.index]
+        records = [json.loads((folder / "run.json").read_text("utf-8")) for folder in folders]
         trainings, settings = [r["training"] for r in records], records[0]["settings"]["train"]
-        seconds = np.mean([t["seconds"] / t["updates"] for t in trainings])
+        seconds = float(np.mean([_seconds_per_update(pd.read_csv(folder / "training.csv")) for folder in folders]))
         homes, hours = records[0]["homes"], max(settings["rollout_horizon"], 1)
         memory = [t["memory_mb"] for t in trainings if t["memory_mb"] is not None]
         lines.append(
@@ -395,21 +401,34 @@ def sizes(profile: str, kpis: pd.DataFrame, variants: Sequence[str] = SIZES, **w
     return pd.DataFrame(lines).sort_values("homes", ignore_index=True) if lines else pd.DataFrame()
 
 
+def _seconds_per_update(log: pd.DataFrame) -> float:
+    first, last = log.iloc[0], log.iloc[-1]
+    return (last["seconds"] - first["seconds"]) / (last["update"] - first["update"]) if len(log) > 1 else float("nan")
+
+
+def _alike(table: pd.DataFrame) -> pd.Series:
+    """Which sizes were trained with as many copies and updates as any."""
+    return (table["batch"] == table["batch"].max()) & (table["updates"] == table["updates"].max())
+
+
 def scale(table: pd.DataFrame) -> Figure:
-    """Time per update, peak memory and composite by number of homes, on a logarithmic axis.
+    """Time of one home in one hour, peak memory and composite by number of homes, on a logarithmic axis.
 
     Args:
-        table: as `sizes` gives it.
+        table: as `sizes` gives it. Sizes with fewer copies or updates than the others are hollow, off the line.
     """
     panels = (
-        ("seconds_per_update", labels.axis("axis.seconds_per_update", "s"), True),
+        ("microseconds", labels.axis("axis.microseconds", "µs"), True),
         ("memory", labels.axis("axis.memory", "GiB"), True),
         (tables.COMPOSITE, f"{labels.kpi(tables.COMPOSITE)} / BAU (–)", False),
     )
+    alike = _alike(table)
     fig, axes = plt.subplots(1, 3, figsize=(page.TEXT_WIDTH, 2.9))
     for ax, (column, label, logarithmic) in zip(axes, panels, strict=True):
-        half = table.get(f"{column}_half")
-        ax.errorbar(table["homes"], table[column], yerr=half, color="#0072B2", marker="o", ms=5, lw=1.2, capsize=3)
+        for rows, line, fill in ((table[alike], "-", "#0072B2"), (table[~alike], "", "white")):
+            half = rows.get(f"{column}_half")
+            looks: dict[str, Any] = {"color": "#0072B2", "marker": "o", "ms": 5, "lw": 1.2, "capsize": 3}
+            ax.errorbar(rows["homes"], rows[column], yerr=half, ls=line, mfc=fill, **looks)
         ax.set_xscale("log")
         ax.yaxis.set_major_formatter(labels.Numbers())
         if logarithmic:
@@ -437,32 +456,37 @@ def scale_caption(table: pd.DataFrame, **where: str) -> str:
             homes=labels.number(line["homes"], 0),
             batch=labels.number(line["batch"], 0),
             updates=labels.number(line["updates"], 0),
-            seconds=labels.number(line["seconds_per_update"], 2),
+            each=labels.number(line["microseconds"], 1),
             memory=labels.number(line["memory"], 1),
         )
         for line in table.to_dict("records")
     ]
-    return labels.t("caption.scale", points=labels.listing(texts), **_where(**where))
+    seeds = "–".join(dict.fromkeys(labels.number(count, 0) for count in (table["seeds"].min(), table["seeds"].max())))
+    return labels.t("caption.scale", points=labels.listing(texts), seeds=seeds, **_where(**where))
 
 
 # ------------------------------------------------------------------------------------ home by home
 
 
-def cost_by_group(costs: pd.DataFrame, usual: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame:
+def cost_by_group(
+    costs: pd.DataFrame, reference: pd.DataFrame, usual: pd.DataFrame, trained: Sequence[str]
+) -> pd.DataFrame:
     """Cost over business as usual of the homes trained on and of the others.
 
     Args:
-        costs, usual: as ``tables.home_costs`` gives them, of a policy and of business as usual on the same rows.
+        costs, reference, usual: as ``tables.home_costs`` gives them, of a policy trained on some homes, of one trained
+            on all and of business as usual, on the same rows.
         trained: names of the homes trained on.
 
     Returns:
-        Columns group (trained, unseen), homes, cost_vs_bau (–, of the group's whole bill).
+        Columns group (trained, unseen), homes, cost_vs_bau, cost_reference (–, of the group's whole bill).
     """
-    both = costs.set_index("home")["value"].to_frame("ours").join(usual.set_index("home")["value"].rename("usual"))
-    group = np.where(both.index.isin(list(trained)), "trained", "unseen")
-    sums = both.groupby(group).sum()
-    table = pd.DataFrame({"homes": pd.Series(group).value_counts(), "cost_vs_bau": sums["ours"] / sums["usual"]})
-    return table.rename_axis("group").reset_index()
+    values = {"ours": costs, "reference": reference, "usual": usual}
+    bills = pd.DataFrame({name: frame.set_index("home")["value"] for name, frame in values.items()})
+    group = np.where(bills.index.isin(list(trained)), "trained", "unseen")
+    sums, homes = bills.groupby(group).sum(), pd.Series(group).value_counts()
+    over = {"cost_vs_bau": sums["ours"] / sums["usual"], "cost_reference": sums["reference"] / sums["usual"]}
+    return pd.DataFrame({"homes": homes} | over).rename_axis("group").reset_index()
 
 
 def exchanged(flows: pd.DataFrame | None) -> tuple[float, float]:

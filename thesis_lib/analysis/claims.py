@@ -79,6 +79,7 @@ class Claim:
 
     number: int
     judge: Callable[[Evidence], Finding]
+    shown: tuple[str, ...]  # names of the figures and tables that show what was found
 
 
 # ------------------------------------------------------------------------------------ criteria
@@ -132,32 +133,37 @@ def _savings(e: Evidence) -> Finding:
     texts = []
     for base in (NO_CONTROL, BAU):
         found = [(kpi, rows.saved(pair, base, kpi)) for kpi in ("import", *tables.TERMS[:4])]
-        parts = [f"{labels.kpi(kpi).lower()} {_share(saved)}" for kpi, saved in found if saved]
-        if parts:
-            texts.append(labels.t("found.against", base=labels.controller(*base), parts="; ".join(parts)))
-    saved = rows.saved(pair, NO_CONTROL, "import")
+        texts.append(_against(base, found))
+    saved, habits = (rows.saved(which, NO_CONTROL, "import") for which in (pair, comparison.HABITS))
+    if habits:
+        texts.append(labels.t("found.habits_too", share=_share(habits), base=labels.controller(*NO_CONTROL)))
     if saved is None:
         texts.append(labels.t("found.absent", what=labels.controller(*NO_CONTROL)))
-    texts += [_not_taken(rows, pair), _learned(rows, pair)]
+    texts += [_not_taken(e, pair), _learned(rows, pair)]
     told = " ".join(filter(None, texts))
     text = labels.t("found.savings", ours=labels.controller(*pair), seeds=_seeds(e, pair), texts=told)
     return Finding(at_least(saved, BARS.saved), text, rows.sources(pair, NO_CONTROL, BAU), saved or NONE, "1")
 
 
-def _not_taken(rows: evidence.Rows, pair: Pair) -> str:
+def _against(base: Pair, found: list[tuple[str, Estimate | None]]) -> str:
+    """By how much KPIs change against a base, from shares saved; empty without any."""
+    parts = [f"{labels.kpi(kpi).lower()} {_change(saved)}" for kpi, saved in found if saved]
+    return labels.t("found.against", base=labels.controller(*base), parts="; ".join(parts)) if parts else ""
+
+
+def _not_taken(e: Evidence, pair: Pair) -> str:
     """How much less charge the cars take than under business as usual; empty without flows."""
-    own, usual = rows.car_energy(pair), rows.car_energy(BAU)
+    own, usual = e.thesis.car_energy(pair), e.thesis.car_energy(BAU)
     if np.isnan(own) or np.isnan(usual):
         return ""
-    return labels.t("found.not_taken", own=labels.number(own / 1000, 1), usual=labels.number(usual / 1000, 1))
+    energies = {"own": labels.number(own / 1000, 1), "usual": labels.number(usual / 1000, 1)}
+    return labels.t("found.not_taken", tolerance=labels.number(e.settings_alone["guard_tolerance"], 2), **energies)
 
 
 def _learned(rows: evidence.Rows, pair: Pair) -> str:
     """What is saved beyond the habits that every learner starts from; empty without their rows."""
     found = [(kpi, rows.saved(pair, comparison.HABITS, kpi)) for kpi in ("import", *tables.TERMS[:4])]
-    parts = [f"{labels.kpi(kpi).lower()} {_share(saved)}" for kpi, saved in found if saved]
-    base = labels.controller(*comparison.HABITS)
-    return labels.t("found.against", base=base, parts="; ".join(parts)) if parts else ""
+    return _against(comparison.HABITS, found)
 
 
 def _marlisa(e: Evidence) -> Finding:
@@ -211,12 +217,14 @@ def _v2g(e: Evidence) -> Finding:
     serve = rows.serves(with_) and rows.serves(without)
     cycles = [rows.values(pair, "battery_cycles", "year").mean() for pair in (with_, without)]
     (back, drawn_with), (_, drawn_without) = (ablations.exchanged(rows.flows(pair)) for pair in (with_, without))
+    cars = float(e.community.storage_capacity[e.community.homes :].sum())
     text = labels.t(
         "found.v2g",
         gain=_signed(gain),
         cycles_with=labels.number(cycles[0], 0),
         cycles_without=labels.number(cycles[1], 0),
         back=labels.number(back, 0),
+        car_cycles=labels.number(back / cars, 0),
         drawn_with=labels.number(drawn_with, 0),
         drawn_without=labels.number(drawn_without, 0),
         service=labels.t("found.both_serve" if serve else "found.not_both_serve"),
@@ -280,7 +288,7 @@ def _year(e: Evidence) -> Finding:
             )
         )
     text = labels.t("found.year", base=labels.controller(base), parts="; ".join(parts), seeds=_seeds(e, pair))
-    text = f"{text} {_not_taken(rows, pair)}".strip()
+    text = f"{text} {_not_taken(e, pair)}".strip()
     return Finding(every(*verdicts), text, rows.sources(pair, (base, "default")), first, "kWh")
 
 
@@ -397,8 +405,8 @@ def _robust(e: Evidence) -> Finding:
     size = ablations.sizes(rows.profile, rows.selected(), **rows.where)
     largest = size[size["homes"] >= 1000] if len(size) else size
     own = size[size["homes"] == e.community.homes] if len(size) else size
-    if len(largest) and len(own):
-        each, now = largest["microseconds"].iloc[0], own["microseconds"].iloc[0]
+    each, now = (float(table["microseconds"].iloc[0]) if len(table) else np.nan for table in (largest, own))
+    if np.isfinite([each, now]).all():
         verdicts.append(CONFIRMED if each <= now else REFUTED)
         numbers = {"now": labels.number(now, 2), "each": labels.number(each, 2)}
         parts.append(labels.t("found.scale", homes=labels.number(largest["homes"].iloc[0], 0), **numbers))
@@ -412,7 +420,8 @@ def _robust(e: Evidence) -> Finding:
         gain, serves = statistics.mean(1 - rows.values(_variant(name))), rows.serves(_variant(name))
         verdicts.append(positive(gain) if serves else REFUTED)
         value = labels.interval(1 - gain.value, gain.high - gain.value, 3)
-        parts.append(labels.t("found.composite", variant=labels.variant(name), value=value + ("" if serves else " †")))
+        met = labels.percent(rows.values(_variant(name), "ev_departures_met").min(), 1) + ("" if serves else " †")
+        parts.append(labels.t("found.composite", variant=labels.variant(name), value=value, met=met))
     text = labels.t("found.robust", parts="; ".join(parts)) if parts else ""
     if absent:
         verdicts.append(NOT_MEASURED)
@@ -421,11 +430,24 @@ def _robust(e: Evidence) -> Finding:
 
 
 CLAIMS = tuple(
-    Claim(number, judge)
-    for number, judge in enumerate(
+    Claim(number, judge, shown)
+    for number, (judge, shown) in enumerate(
         (
-            *(_savings, _marlisa, _citation, _homes, _thermal, _v2g, _battery, _year),
-            *(_team_reward, _training, _decentralised, _attention, _latency, _weights, _robust),
+            (_savings, ("kpi_bars", "impact")),
+            (_marlisa, ("paired_differences", "comparison")),
+            (_citation, ()),
+            (_homes, ("data_homes",)),
+            (_thermal, ("data_resources",)),
+            (_v2g, ("ablation_service", "ablation_service_kpis")),
+            (_battery, ("policy_day_announce",)),
+            (_year, ("impact",)),
+            (_team_reward, ("ablation_learning",)),
+            (_training, ("learning_curves",)),
+            (_decentralised, ("kpi_bars",)),
+            (_attention, ("ablation_coordination",)),
+            (_latency, ("latency_rates",)),
+            (_weights, ("ablation_weights", "ablation_front")),
+            (_robust, ("ablation_scale", "ablation_unseen", "ablation_meters")),
         ),
         start=1,
     )
@@ -442,6 +464,12 @@ def _share(estimate: Estimate | None) -> str:
     half = estimate.high - estimate.value
     text = labels.number(100 * estimate.value, 1)
     return labels.t("found.percent", value=text if np.isnan(half) else f"{text} ± {labels.number(100 * half, 1)}")
+
+
+def _change(saved: Estimate) -> str:
+    half = saved.high - saved.value
+    text = labels.difference(-100 * saved.value, 100 * half, 1)
+    return labels.t("found.percent", value=text)
 
 
 def _points(estimate: Estimate) -> str:
@@ -466,25 +494,27 @@ def judge(known: Evidence) -> dict[int, Finding]:
 
 
 def plain(findings: dict[int, Finding]) -> pd.DataFrame:
-    """The findings as data: claim, hypothesis and test (English), verdict, value, low, high, unit, source."""
+    """The findings as data: claim, hypothesis and test (English), verdict, value, low, high, unit, shown, source."""
     with labels.using("en"):
         words = {n: [labels.t(f"claim.{n}.{part}") for part in ("hypothesis", "test")] for n in findings}
-    lines = [(n, *words[n], f.verdict, *f.estimate, f.unit, f.source) for n, f in findings.items()]
-    columns = ["claim", "hypothesis", "test", "verdict", "value", "low", "high", "unit", "source"]
+    shown = {claim.number: "; ".join(claim.shown) for claim in CLAIMS}
+    lines = [(n, *words[n], f.verdict, *f.estimate, f.unit, shown[n], f.source) for n, f in findings.items()]
+    columns = ["claim", "hypothesis", "test", "verdict", "value", "low", "high", "unit", "shown", "source"]
     return pd.DataFrame(lines, columns=columns)
 
 
 def printed(findings: dict[int, Finding]) -> pd.DataFrame:
     """The findings as the reader sees them, in the language they were found in: what was said, tested, measured."""
-    lines = []
+    lines, shown = [], {claim.number: claim.shown for claim in CLAIMS}
     for number, found in findings.items():
         words = [labels.t(f"claim.{number}.{part}") for part in ("said", "hypothesis", "test")]
+        see = labels.t("claims.see", names=", ".join(shown[number])) if shown[number] else ""
         lines.append(
             (
                 number,
                 words[0],
                 f"{words[1]} {words[2]}",
-                found.measured,
+                f"{found.measured} {see}".strip(),
                 labels.t(f"verdict.{found.verdict}"),
                 found.source,
             )

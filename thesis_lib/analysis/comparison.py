@@ -196,7 +196,8 @@ def compare(
 def level(kpis: pd.DataFrame, own: Pair, **where: str) -> pd.DataFrame:
     """Our own line for the head of a printed table: the composite's value and IQM, and nothing it differs from."""
     rows = tables.select(kpis, **where)
-    line = dict(zip(tables.KEY, own, strict=True)) | {"pairs": 0, "gate": bool(tables.gate(rows)["passes"].loc[own])}
+    passes = bool(tables.gate(rows)["passes"].loc[own])
+    line = dict(zip(tables.KEY, own, strict=True)) | {"pairs": np.nan, "gate": passes}
     return pd.DataFrame([line | _level(by_seed(rows, own))])
 
 
@@ -235,7 +236,7 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
     Pairs they are: a controller without seeds has as many as ours.
     """
-    dropped = ["p", "difference_weeks_half"] + (["kpi"] if table["kpi"].nunique() < 2 else [])
+    dropped = ["p"] + (["kpi"] if table["kpi"].nunique() < 2 else [])
     return table.drop(columns=dropped, errors="ignore").rename(columns={"seeds": "pairs"})
 
 

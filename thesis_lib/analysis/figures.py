@@ -90,7 +90,7 @@ def kpi_bars(
         number_ticks(ax)
         ax.set_yticks(
             range(len(pairs)),
-            [labels.controller(*pair) + ("" if passes.loc[pair] else " †") for pair in pairs],
+            [tables.marked(pair, passes.loc[pair]) for pair in pairs],
             fontsize=8,
         )
         ax.tick_params(axis="y", length=0)
@@ -137,7 +137,7 @@ def _caption_kpi_bars(
         failing=labels.t("caption.failing", gate=labels.number(evaluation.GATE), controllers=labels.listing(failing))
         if failing
         else "",
-    )
+    ) + tables.foresight(list(passes.index))
 
 
 def _data_kpi_bars(
@@ -188,7 +188,7 @@ def composite_by_split(
                 ms=6,
                 ls="",
                 zorder=4,
-                label=labels.controller(*pair) if x == 0 else None,
+                label=tables.marked(pair) if x == 0 else None,
             )
     ax.axhline(1, color="black", lw=0.9, ls=(0, (5, 2)), label=labels.controller(tables.BAU))
     for x in range(len(splits) - 1):
@@ -233,7 +233,7 @@ def _caption_composite_by_split(
         first=labels.t(f"weeks.{splits[0]}"),
         last=labels.t(f"weeks.{splits[-1]}"),
         gaps=labels.listing(parts),
-    )
+    ) + tables.foresight(tables.keys(rows))
 
 
 def _data_composite_by_split(
@@ -315,7 +315,8 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
     Args:
         log: the learner's ``log.csv`` of each seed: columns seed, update, seconds, actor_loss, composite
             (NaN where one was not taken), controller and variant.
-        references: controller -> its composite on the validation weeks (BAU is 1), as horizontal lines.
+        references: controller -> its composite on the validation weeks, as horizontal lines. Business as usual, 1 by
+            definition, is not drawn: it would press the curves together.
     """
     frame = log.assign(minutes=log["seconds"] / 60)
     pairs = tables.keys(frame)
@@ -344,7 +345,7 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
                         label=labels.controller(*pair) if number == 0 else None,
                     )
             if column == "composite":
-                for name, value in {tables.BAU: 1.0, **(references or {})}.items():
+                for name, value in (references or {}).items():
                     style = look(name)
                     ax.axhline(value, color=style.color, ls=style.line, lw=1.1, label=labels.controller(name))
             ax.yaxis.set_major_formatter(labels.Numbers())
@@ -358,7 +359,6 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
 
 
 def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> str:
-    known = {tables.BAU: 1.0, **(references or {})}
     frame = log.dropna(subset=["composite"]).sort_values("update")
     last = frame.groupby([*tables.KEY, "seed"])["composite"].last()
     ends = [
@@ -372,7 +372,10 @@ def _caption_learning_curves(log: pd.DataFrame, references: Mapping[str, float] 
         seeds=len(seeds),
         seed=seeds[0],
         ends=labels.listing(ends),
-        references=labels.listing([f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in known.items()]),
+        references=labels.listing(
+            [f"{labels.controller(n)} {labels.number(v, 3)}" for n, v in (references or {}).items()]
+            + [labels.t("caption.bau_is_one")]
+        ),
     )
 
 
@@ -396,7 +399,8 @@ def paired_differences(
     """
     lines = table.to_dict("records")
     pairs = [(line["controller"], line["variant"]) for line in lines]
-    fig, axes = plt.subplots(1, 2, sharey=True, figsize=(TEXT_WIDTH, 1.1 + 0.25 * max(len(lines), 1)))
+    height = 1.1 + 0.25 * max(len(lines), 1)
+    fig, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(TEXT_WIDTH, height))
     panels = ((axes[0], seeds, "difference", "axis.by_seed"), (axes[1], weeks, "difference_weeks", "axis.by_week"))
     for ax, points, column, label in panels:
         ax.set_xscale("symlog", linthresh=LINEAR)  # a rule loses by a whole, one learner to another by a hundredth
@@ -413,12 +417,11 @@ def paired_differences(
                 ax.plot(line[column], y, marker=style.marker, ms=6, color=color, mec="black", mew=0.7, zorder=5)
         ax.axvline(0, color="black", lw=0.8, ls=(0, (4, 2)))
         ax.grid(False, axis="y")
-        low, high = ax.get_xlim()
-        ax.xaxis.set_major_locator(FixedLocator([x for x in (-1, -0.1, 0, 0.1, 1) if low <= x <= high]))
+        ax.xaxis.set_major_locator(FixedLocator([-1, -0.1, -0.05, 0, 0.05, 0.1, 1]))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(labels.Numbers())
         ax.set_xlabel(f"{labels.t(label)} (–)")
-    names = [labels.controller(*pair) + ("" if line["gate"] else " †") for pair, line in zip(pairs, lines, strict=True)]
+    names = [tables.marked(pair, line["gate"]) for pair, line in zip(pairs, lines, strict=True)]
     axes[0].set_yticks(range(len(lines)), names)
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
     return laid_out(fig)
@@ -454,7 +457,7 @@ def _caption_paired_differences(
         differences=labels.listing(texts),
         doubtful=labels.t("caption.doubtful", variants=labels.listing(doubtful)) if doubtful else "",
         failing=labels.t("caption.dagger", variants=labels.listing(failing)) if failing else "",
-    )
+    ) + tables.foresight(tables.keys(table))
 
 
 def _data_paired_differences(

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from thesis_lib.analysis import labels, page
+from thesis_lib.analysis import labels, page, statistics
 from thesis_lib.analysis.gap import VARIANTS
 from thesis_lib.analysis.gradients import BATCH, EXACT
 from thesis_lib.community.splits import SPLITS
@@ -33,16 +33,18 @@ def outdated(rows: pd.DataFrame, recipe_of: Callable[[Any, int], str]) -> dict[A
 
 
 def gap_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds of each variant's composite by split.
+    """Mean over seeds of each variant's composite by split, and the half width of the t interval on test weeks.
 
     Args:
         rows: of gap.csv.
 
     Returns:
-        Columns variant, seeds, train, validation, test, departures_met (the least on test weeks), training_seconds.
+        Columns variant, seeds, train, validation, test, test_half, departures_met (the least on test weeks),
+        training_seconds.
     """
     wide = rows.pivot_table(index="variant", columns="split", values="composite")[list(SPLITS)]
     test = rows[rows.split == "test"].groupby("variant")
+    wide["test_half"] = test.composite.agg(statistics.half_width)
     wide = wide.assign(departures_met=test.departures_met.min(), training_seconds=test.training_seconds.mean())
     wide.insert(0, "seeds", test.seed.nunique())
     return wide.loc[[name for name in VARIANTS if name in wide.index]].rename_axis(columns=None).reset_index()
@@ -50,7 +52,9 @@ def gap_summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def gap_caption(table: pd.DataFrame, edition: str) -> str:
     """The figure's text, from `gap_summary` and the edition's name, in the language of `labels`."""
-    values = [f"{labels.t(f'gap.{row.variant}')} {labels.number(row.test, 3)}" for row in table.itertuples()]
+    values = [
+        f"{labels.t(f'gap.{row.variant}')} {labels.interval(row.test, row.test_half, 3)}" for row in table.itertuples()
+    ]
     seeds = sorted(set(table.seeds))
     return labels.t(
         "caption.gap",
@@ -113,12 +117,19 @@ def gradients_figure(rows: pd.DataFrame) -> Figure:
     return drawing
 
 
-def gradients_caption(table: pd.DataFrame) -> str:
-    """The figure's text, from `gradients_summary`, in the language of `labels`."""
+def gradients_caption(table: pd.DataFrame, edition: str) -> str:
+    """The figure's text, from `gradients_summary` and the edition's name, in the language of `labels`."""
     values = [
         f"K = {row.horizon}: {labels.number(row.cosine_batch)} ({labels.number(row.cosine_mean)})"
         for row in table.itertuples()
         if row.horizon != EXACT
     ]
     seeds = "–".join(str(count) for count in sorted(set(table.seeds)))
-    return labels.t("caption.gradients", seeds=seeds, hours=EXACT, batch=BATCH, values=labels.listing(values))
+    return labels.t(
+        "caption.gradients",
+        seeds=seeds,
+        edition=labels.t(f"edition.{edition}"),
+        hours=EXACT,
+        batch=BATCH,
+        values=labels.listing(values),
+    )

@@ -119,7 +119,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "family.latency": ("Difusión con retraso", "Late broadcast"),
     "family.horizon": ("Horizonte K", "Horizon K"),
     "family.learning": ("Recompensa y críticos", "Reward and critics"),
-    "family.training": ("Lo que ayuda a entrenar", "What helps training"),
+    "family.training": ("Partes del entrenamiento", "Parts of training"),
     "family.start": ("Punto de partida", "Where actors start"),
     "family.maddpg": ("Variantes de MADDPG", "Forms of MADDPG"),
     "family.service": ("Servicio y V2G", "Service and V2G"),
@@ -151,7 +151,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "gradients.exact": ("{hours} (exacto)", "{hours} (exact)"),
     "axis.horizon_hours": ("Horizonte K (h)", "Horizon K (h)"),
     "axis.cosine": ("Coseno con el gradiente exacto (–)", "Cosine to the exact gradient (–)"),
-    "gap.headline": ("Variante de la tesis", "Headline"),
+    "gap.headline": ("Variante de la tesis", "The thesis' own"),
     "gap.test_weeks": ("Entrena en las de prueba", "Trains on the test weeks"),
     "gap.forecasts": ("Previsión exacta", "Exact forecasts"),
     "gap.own_ahead": ("Neto propio, exacto", "Own net ahead"),
@@ -174,13 +174,13 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.carbon_short": ("Carbono", "Carbon"),
     "axis.change": ("cambio frente a BAU", "change against BAU"),
     "axis.difference": ("Compuesto: diferencia con «{reference}»", "Composite: difference to “{reference}”"),
-    "axis.by_seed": ("Diferencia, por semillas", "Difference, by seed"),
-    "axis.by_week": ("Diferencia, por semanas", "Difference, by week"),
+    "axis.by_seed": ("Diferencia de compuesto,\npor semillas", "Difference in composite,\nby seed"),
+    "axis.by_week": ("Diferencia de compuesto,\npor semanas", "Difference in composite,\nby week"),
     "axis.step_up": ("Subida de una hora a otra", "Step up from hour to hour"),
     "axis.step_down": ("Bajada de una hora a otra", "Step down from hour to hour"),
     "axis.hours_above": ("Horas por encima", "Hours above it"),
     "axis.homes": ("Viviendas", "Homes"),
-    "axis.seconds_per_update": ("Tiempo por actualización", "Time per update"),
+    "axis.microseconds": ("Una vivienda y hora", "One home and hour"),
     "axis.memory": ("Memoria máxima", "Peak memory"),
     "unit.points": ("puntos", "points"),
     "unit.number": ("número", "number"),
@@ -271,7 +271,8 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.seconds_per_update": ("Tiempo por actualización (s)", "Time per update (s)"),
     "table.microseconds": ("Por vivienda y hora (µs)", "Per home and hour (µs)"),
     "table.memory": ("Memoria máxima (GiB)", "Peak memory (GiB)"),
-    "table.group": ("Viviendas", "Homes"),
+    "table.group": ("Grupo", "Group"),
+    "table.cost_reference": ("Coste / BAU, entrenado en todas", "Cost / BAU, trained on all"),
     "group.trained": ("de entrenamiento", "trained on"),
     "group.unseen": ("no vistas", "unseen"),
     "gate.pass": ("sí", "yes"),
@@ -297,57 +298,68 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "caption.ours": (" El de {controller} es {value}.", " That of {controller} is {value}."),
     "caption.spread": (
-        " Cada punto es una semilla; los bigotes, el intervalo t del 95{space}% entre semillas ({seeds}).",
-        " Each point is a seed; whiskers are the 95% t interval over seeds ({seeds}).",
+        " Cada punto es una semilla; los bigotes, el intervalo t del 95{space}% entre semillas ({seeds}), menor que "
+        "los puntos donde no se ve.",
+        " Each point is a seed; whiskers are the 95% t interval over seeds ({seeds}), smaller than the points where "
+        "it cannot be seen.",
     ),
     "caption.failing": (
         " † Por debajo del servicio exigido (salidas atendidas ≥ {gate}, todos los ciclos): {controllers}.",
         " † Below the service gate (departures met ≥ {gate}, every cycle served): {controllers}.",
     ),
+    "caption.foresight": (
+        " ‡ Conoce el futuro y no compite.{replayed}",
+        " ‡ Knows the future and does not compete.{replayed}",
+    ),
+    "caption.replayed": (
+        " «Reproducido» sigue el plan de la cota, hecho sobre un modelo lineal, con la física verdadera, donde ya no "
+        "es el mejor.",
+        " “Replayed” follows the bound's plan, made on a linear model, under the true physics, where it is no longer "
+        "the best.",
+    ),
+    "caption.bau_is_one": ("BAU es 1 por definición", "BAU is 1 by definition"),
     "caption.gradients": (
         "Coseno entre el gradiente del actor de cada horizonte y el exacto ({hours}{space}h a través del modelo), con "
-        "actores fijos y un crítico ya entrenado ({seeds} semillas): de un lote de {batch} copias y, entre "
-        "paréntesis, de la media de todos los lotes. {values}.",
+        "actores fijos y un crítico ya entrenado (modelo rápido, edición {edition}; {seeds} semillas, los puntos "
+        "pequeños): de un lote de {batch} copias y, entre paréntesis, de la media de todos los lotes. {values}.",
         "Cosine between each horizon's actor gradient and the exact one ({hours}{space}h through the model), with "
-        "actors that stand still and a trained critic ({seeds} seeds): of a batch of {batch} copies and, in brackets, "
-        "of the mean of all batches. {values}.",
+        "actors that stand still and a trained critic (fast model, {edition} edition; {seeds} seeds, the small "
+        "points): of a batch of {batch} copies and, in brackets, of the mean of all batches. {values}.",
     ),
     "caption.gap": (
-        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo aprendiz ({seeds} semillas; "
-        "presupuesto corto, modelo rápido, edición {edition}, cada bloque empezado de nuevo): explica la distancia, no "
-        "es un resultado, pues casi todas ven lo que ningún controlador puede ver. En las semanas de prueba: {values}.",
-        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds; "
-        "short budget, fast model, {edition} edition, each block begun anew): it explains the distance and is no "
-        "result, for most of them see what no controller can see. On the test weeks: {values}.",
+        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo aprendiz ({seeds} semillas, "
+        "los puntos pequeños; presupuesto corto, modelo rápido, edición {edition}, cada bloque empezado de nuevo): "
+        "explica la distancia, no es un resultado, pues casi todas ven lo que ningún controlador puede ver. En las "
+        "semanas de prueba, con el intervalo t del 95{space}%: {values}.",
+        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds, "
+        "the small points; short budget, fast model, {edition} edition, each block begun anew): it explains the "
+        "distance and is no result, for most of them see what no controller can see. On the test weeks, with the 95% "
+        "t interval: {values}.",
     ),
     "caption.composite_by_split": (
-        "Compuesto sobre BAU en cada parte del año de quienes cumplen el servicio, {engine}, edición {edition}; puntos "
-        "pequeños, semillas; bigotes, intervalo t del 95{space}%. De las {first} a las {last}, entre otros: {gaps}.",
+        "Compuesto sobre BAU en cada parte del año de quienes cumplen el servicio, {engine}, edición {edition}; "
+        "puntos pequeños, semillas; bigotes, intervalo t del 95{space}% (donde no se ve es menor que las marcas). De "
+        "las {first} a las {last}, entre otros: {gaps}.",
         "Composite over BAU in each part of the year of those that pass the service gate, {engine}, {edition} "
-        "edition; small points are seeds, whiskers 95% t intervals. From {first} to {last}, among them: {gaps}.",
+        "edition; small points are seeds, whiskers 95% t intervals (smaller than the marks where they cannot be "
+        "seen). From {first} to {last}, among them: {gaps}.",
     ),
     "caption.learning_curve": (
         "Curva de aprendizaje de la semilla {seed}: {what}, frente al tiempo de reloj de una máquina que hacía más "
         "cosas y a las actualizaciones. Compuesto en la última validación: {ends}. De referencia: {references}.",
-        "Learning curve of seed {seed}: {what}, against updates and the wall clock of a machine that had other work "
-        "too. Composite at the last validation: {ends}. For reference: {references}.",
+        "Learning curve of seed {seed}: {what}, against the wall clock of a machine that had other work too, and "
+        "updates. Composite at the last validation: {ends}. For reference: {references}.",
     ),
     "caption.learning_curves": (
         "Curvas de aprendizaje (semillas: {seeds}): {what}, frente al tiempo de reloj de una máquina que hacía más "
         "cosas y a las actualizaciones. Compuesto en la última validación, media ± intervalo t del 95{space}% entre "
         "semillas: {ends}. Líneas horizontales: {references}.",
-        "Learning curves (seeds: {seeds}): {what}, against updates and the wall clock of a machine that had other "
-        "work too. Composite at the last validation, mean ± 95% t interval over seeds: {ends}. Horizontal lines: "
+        "Learning curves (seeds: {seeds}): {what}, against the wall clock of a machine that had other work too, and "
+        "updates. Composite at the last validation, mean ± 95% t interval over seeds: {ends}. Horizontal lines: "
         "{references}.",
     ),
-    "caption.with_loss": (
-        "pérdida del actor y compuesto en las semanas de validación (modelo rápido)",
-        "actor loss and composite on the validation weeks (fast model)",
-    ),
-    "caption.composite_alone": (
-        "compuesto en las semanas de validación (modelo rápido)",
-        "composite on the validation weeks (fast model)",
-    ),
+    "caption.with_loss": ("pérdida del actor y compuesto de validación", "actor loss and validation composite"),
+    "caption.composite_alone": ("compuesto de validación", "validation composite"),
     "caption.mean_day": (
         "Día medio del distrito ({days} días): consumo neto por controlador, con el consumo no controlable, la "
         "fotovoltaica y el precio. Donde hay semillas ({seeds}), su media; líneas finas, cada una. Máximo del día "
@@ -430,12 +442,14 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.main": (
         "Indicadores por controlador, {split}, {engine}, edición {edition}: media ± intervalo t del 95{space}% entre "
         "semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; los que no "
-        "lo cumplen van aparte, al final. Compuesto, sobre BAU: {composite}. Quien conoce el futuro (MPC perfecto, "
-        "óptimo) no compite; cota es solo la del óptimo, que no se simula.",
+        "lo cumplen van aparte, al final. Compuesto, sobre BAU: {composite}. ‡ Conoce el futuro y no compite; cota es "
+        "solo la del óptimo, que no se simula; «reproducido» sigue ese plan con la física verdadera, donde ya no es "
+        "el mejor.",
         "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where there is "
         "more than one. Service: departures met ≥ {gate} and every cycle served; those that fail are listed apart, "
-        "last. Composite, over BAU: {composite}. Who knows the future (MPC, perfect; optimum) does not compete; only "
-        "the optimum's bound is one, and it is not simulated.",
+        "last. Composite, over BAU: {composite}. ‡ Knows the future and does not compete; only the optimum's bound is "
+        "one, and it is not simulated; “replayed” follows that plan under the true physics, where it is no longer the "
+        "best.",
     ),
     "caption.verdict": (
         "Lo que consigue {controller}, semilla {seed}, y BAU, en semanas que no vio: {split}, {engine}, edición "
@@ -466,16 +480,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "Change of each home's cost against BAU (seed 0), {split}, {engine}, {edition} edition.",
     ),
     "caption.relative": (
-        (
-            "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: "
-            "media ± intervalo t "
-            "del 95{space}% entre semillas donde hay más de una."
-        ),
-        (
-            "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± "
-            "95% t interval "
-            "over seeds where there is more than one."
-        ),
+        "Indicadores sobre los de BAU (menos es mejor), {split}, {engine}, edición {edition}: media ± intervalo t del "
+        "95{space}% entre semillas donde hay más de una. ‡ Conoce el futuro y no compite.",
+        "KPIs over those of BAU (lower is better), {split}, {engine}, {edition} edition: mean ± 95% t interval over "
+        "seeds where there is more than one. ‡ Knows the future and does not compete.",
     ),
     "caption.forest": (
         (
@@ -503,11 +511,11 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.paired": (
         "{ours} menos cada controlador: diferencia de compuesto por semillas ({seeds}) y por semanas de prueba "
         "({weeks}), cada punto una, con su media y su intervalo t del 95{space}%; {split}, {engine}, edición "
-        "{edition}. Por debajo de cero gana {ours}; más allá de ±{linear} la escala es logarítmica. "
-        "Entre otros, {differences}.{doubtful}{failing}",
+        "{edition}. Por debajo de cero gana {ours}; más allá de ±{linear} la escala es logarítmica. Entre otros, "
+        "{differences}.{doubtful}{failing}",
         "{ours} minus each controller: difference in composite by seed ({seeds}) and by test week ({weeks}), a point "
         "each, with mean and 95% t interval; {split}, {engine}, {edition} edition. Below zero, {ours} is better; "
-        "beyond ±{linear} the scale is logarithmic. {differences}.{doubtful}{failing}",
+        "beyond ±{linear} the scale is logarithmic. Among them, {differences}.{doubtful}{failing}",
     ),
     "caption.ramping": (
         "Rampas: parte de las horas en que el consumo neto del distrito sube, o baja, más de lo que marca el eje, con "
@@ -521,49 +529,39 @@ TEXT: dict[str, tuple[str, str]] = {
         "{controller} {mean} y {rare}{space}kW",
         "{controller} {mean} and {rare}{space}kW",
     ),
+    "caption.met": ("{variant} ({met} de las salidas)", "{variant} ({met} of the departures)"),
     "caption.dagger": (
         " † Por debajo del servicio exigido: {variants}.",
         " † Below the service gate: {variants}.",
     ),
     "caption.of": (" {split}, {engine}, edición {edition}.", " {split}, {engine}, {edition} edition."),
     "caption.family": (
-        (
-            "{family}: compuesto sobre BAU (media ± intervalo t del 95{space}%, IQM con intervalo bootstrap), "
-            "diferencia "
-            "pareada con «{reference}», p de Holm en la familia, probabilidad de mejora; {split}, {engine}, edición "
-            "{edition}."
-        ),
-        (
-            "{family}: composite over BAU (mean ± 95% t interval, IQM with its bootstrap interval), paired "
-            "difference to "
-            "“{reference}”, Holm's p within the family, probability of improvement; {split}, {engine}, "
-            "{edition} edition."
-        ),
+        "{family}: compuesto sobre BAU (media ± intervalo t del 95{space}%, IQM con intervalo bootstrap), diferencia "
+        "pareada con «{reference}», p de Holm en la familia, probabilidad de mejora; salidas atendidas, de la peor "
+        "semilla; {split}, {engine}, edición {edition}.",
+        "{family}: composite over BAU (mean ± 95% t interval, IQM with its bootstrap interval), paired difference to "
+        "“{reference}”, Holm's p within the family, probability of improvement; departures met, of the worst seed; "
+        "{split}, {engine}, {edition} edition.",
     ),
     "caption.front": (
-        (
-            "Lo que ganan y pierden las prioridades: pico diario, rampas y emisiones frente al coste, sobre "
-            "BAU; puntos "
-            "pequeños, semillas; {split}, {engine}, edición {edition}. El menor coste es el de {cheapest}, el "
-            "menor pico "
-            "el de {flattest}.{failing}"
-        ),
-        (
-            "What priorities gain and lose: daily peak, ramping and emissions against cost, over BAU; small "
-            "points are "
-            "seeds; {split}, {engine}, {edition} edition. The lowest cost is that of {cheapest}, the lowest "
-            "peak that of "
-            "{flattest}.{failing}"
-        ),
+        "Lo que ganan y pierden las prioridades: pico diario, rampas y emisiones frente al coste, sobre BAU; puntos "
+        "pequeños, semillas; {split}, {engine}, edición {edition}. La línea une los juegos de pesos entre la factura "
+        "y la red, en orden: no es una frontera de Pareto. El menor coste es el de {cheapest}, el menor pico el de "
+        "{flattest}.{failing}",
+        "What priorities gain and lose: daily peak, ramping and emissions against cost, over BAU; small points are "
+        "seeds; {split}, {engine}, {edition} edition. The line joins the sets of weights between the bill and the "
+        "grid, in order: it is no Pareto front. The lowest cost is that of {cheapest}, the lowest peak that of "
+        "{flattest}.{failing}",
     ),
     "caption.front_point": ("«{variant}» ({value})", "“{variant}” ({value})"),
     "caption.scale": (
-        "Tamaño: tiempo por actualización (validaciones incluidas), memoria máxima del proceso y compuesto sobre la "
-        "BAU de cada comunidad ({split}, {engine}, edición {edition}), por viviendas; las mayores, con menos copias a "
-        "la vez y la última con menos actualizaciones. {points}.",
-        "Size: time per update (validations included), peak memory of the process and composite over each community's "
-        "own BAU ({split}, {engine}, {edition} edition), by homes; the largest ones with fewer copies at once, and the "
-        "last one with fewer updates. {points}.",
+        "Tamaño: tiempo de entrenamiento de una vivienda en una hora recorrida (sin compilar, con validaciones), "
+        "memoria máxima del proceso y compuesto sobre la BAU de cada comunidad ({split}, {engine}, edición "
+        "{edition}), por viviendas; media e intervalo t del 95{space}% de {seeds} semillas. Huecas: con menos copias "
+        "a la vez o menos actualizaciones. {points}.",
+        "Size: training time of one home in one rolled hour (without compilation, with validations), peak memory of "
+        "the process and composite over each community's own BAU ({split}, {engine}, {edition} edition), by homes; "
+        "mean and 95% t interval of {seeds} seeds. Hollow: with fewer copies at once or fewer updates. {points}.",
     ),
     "caption.levels": (
         "Compuesto de cada aprendiz: media con su intervalo t del 95{space}% y media intercuartílica con el suyo por "
@@ -584,8 +582,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "{edition} edition.",
     ),
     "caption.scale_point": (
-        "{homes} viviendas (copias: {batch}; actualizaciones: {updates}): {seconds}{space}s, {memory}{space}GiB",
-        "{homes} homes (copies: {batch}; updates: {updates}): {seconds}{space}s, {memory}{space}GiB",
+        "{homes} viviendas (copias: {batch}; actualizaciones: {updates}): {each}{space}µs, {memory}{space}GiB",
+        "{homes} homes (copies: {batch}; updates: {updates}): {each}{space}µs, {memory}{space}GiB",
     ),
     "caption.distance": (
         "El mismo controlador en el modelo rápido y en CityLearn ({split}).",
@@ -781,6 +779,7 @@ _LATEX = {
     "”": "''",
     "→": r"$\to$",
     "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "×": r"$\times$",

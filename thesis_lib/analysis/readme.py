@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, comparison, evaluation, labels, tables
+from thesis_lib.analysis import ablations, comparison, evaluation, gap, labels, tables
 from thesis_lib.analysis.evaluation import EvaluationError
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.provenance import write_text_atomic
@@ -56,7 +56,7 @@ def block(kpis: pd.DataFrame | None, profile: str, seeds: int) -> str:
     if kpis is None or comparison.ours(rows) is None or tables.BAU not in set(rows["controller"]):
         return labels.t("readme.nothing", command=f"make {profile}")
     bounded = tables.with_bound(kpis, **WHERE)
-    notes = labels.t("readme.notes", gate=_gate(), composite=tables.composite())
+    notes = labels.t("readme.notes", gate=_gate(), composite=tables.composite(), tolerance=_tolerance(profile))
     parts = [_headline(rows, profile, seeds), _picture(profile), _table(bounded), notes]
     return "\n\n".join(part for part in parts if part)
 
@@ -104,7 +104,8 @@ def _headline(rows: pd.DataFrame, profile: str, seeds: int) -> str:
     texts.append(labels.t("readme.terms", terms=shares((tables.BAU, "default")), met=labels.percent(met, 1)))
     cars = [_car_energy(profile, pair) for pair in (own, (tables.BAU, "default"))]
     if comparison.HABITS in values and None not in cars:
-        texts.append(labels.t("readme.beyond", own=cars[0], usual=cars[1], terms=shares(comparison.HABITS)))
+        numbers |= {"own": cars[0], "usual": cars[1], "tolerance": _tolerance(profile)}
+        texts.append(labels.t("readme.beyond", terms=shares(comparison.HABITS), **numbers))
     if len(values[own]) < seeds or own != comparison.OURS:
         texts.append(labels.t("readme.so_far", headline=labels.controller(*comparison.OURS), **numbers))
     absent = comparison.missing(rows)
@@ -137,8 +138,7 @@ def _table(rows: pd.DataFrame) -> str:
     head = [labels.t("table.controller"), labels.t("table.seeds"), *(labels.kpi(name) for name in COLUMNS)]
     lines = [[*head, labels.t("kpi.ev_departures_met")], ["---", *["---:"] * (len(head))]]
     for pair in pairs:
-        name = labels.controller(*pair) + ("" if passes[pair] else " †")
-        name += " ‡" if pair[0] in tables.FORESIGHT else ""
+        name = tables.marked(pair, passes[pair])
         cells = [_value(comparison.by_seed(over, pair, kpi)) for kpi in COLUMNS]
         met = comparison.by_seed(rows, pair, "ev_departures_met")
         seeds = len(comparison.by_seed(over, pair))
@@ -148,6 +148,11 @@ def _table(rows: pd.DataFrame) -> str:
 
 def _value(values: pd.Series) -> str:
     return labels.interval(values.mean(), tables.half_width(values), 3) if len(values) else "–"
+
+
+def _tolerance(profile: str) -> str:
+    """SOC below the required one that the learners' guard accepts."""
+    return labels.number(load_config(profile).train["guard_tolerance"], 2)
 
 
 def _gate() -> str:
@@ -178,6 +183,7 @@ def speed(profile: str) -> str:
         found = training["figures"]
         peer = f"{labels.t('speed.pairs')}: {_rate(found['usual_steps_per_s'])}"
         lines.append((labels.t("speed.training"), _rate(found["steps_per_s"]), peer, found["ratio"]))
+        about.append(_learned(training))
     if learners := _record(paths.results("speed") / "independent.json"):
         for row in learners["rows"]:
             here, peer = (_rate(row[f"{make}_updates/s"], "updates") for make in ("bare", "sb3"))
@@ -191,10 +197,14 @@ def speed(profile: str) -> str:
     if service and "year_kpi_difference" in service["figures"]:
         difference = labels.scientific(service["figures"]["year_kpi_difference"])
         about.append(labels.t("speed.year", difference=difference))
-    records = [run.record() for run in evaluation.runs(profile)]
-    if records:
-        hours = sum(spent["cpu_s"] for record in records for spent in record["stages"].values()) / 3600
-        about.append(labels.t("speed.hours", runs=len(records), hours=labels.number(hours, 1)))
+    for name in (profile, "ablations"):
+        records = [run.record() for run in evaluation.runs(name)]
+        if records:
+            hours = sum(spent["cpu_s"] for record in records for spent in record["stages"].values()) / 3600
+            about.append(labels.t("speed.hours", command=name, runs=len(records), hours=labels.number(hours, 1)))
+    if len(rows := gap.read("ablations")):
+        hours = rows.drop_duplicates(["variant", "seed"])["training_seconds"].sum() / 3600
+        about.append(labels.t("speed.gap", hours=labels.number(hours, 1)))
     if not lines:
         return labels.t("readme.nothing", command="make benchmark")
     head = [labels.t(f"speed.{name}") for name in ("what", "here", "beside", "ratio")]
@@ -203,11 +213,12 @@ def speed(profile: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n\n" + " ".join(about)
 
 
-def differences(kpis: pd.DataFrame | None) -> str:
+def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame | None = None) -> str:
     """The part ``ablations``: what each variant changes, by the name that it has in configs/ablations.yaml.
 
     Args:
         kpis: the long table of the ablations; None if none has run yet.
+        weeks: their composites by test week, as of `comparison.weekly`.
 
     Returns:
         Markdown, in English: a table of the variants that are there. Without rows, one sentence.
@@ -216,17 +227,27 @@ def differences(kpis: pd.DataFrame | None) -> str:
     for family in ablations.FAMILIES.values():
         if ablations.learned(rows, [family.reference], **ABLATED).empty:
             continue
-        found = ablations.compare(rows, family, **ABLATED)
+        found = ablations.compare(rows, family, weeks, **ABLATED)
         for row in found[found["variant"] != family.reference].to_dict("records"):
             change = labels.difference(row["difference"], row["difference_half"])
             names = [f"`{name}`" for name in (row["variant"], family.reference)]
-            serves = "" if row["gate"] else "no"
-            lines.append([*names, change, labels.p_value(row["p_holm"]), row["seeds"], serves])
+            met = labels.percent(row[tables.SERVICE[0]], 1) + ("" if row["gate"] else " †")
+            p = [labels.p_value(row[column]) if column in row else "–" for column in ("p_holm", "p_weeks")]
+            lines.append([*names, change, *p, row["seeds"], met])
     if not lines:
         return labels.t("readme.nothing", command="make ablations")
-    head = ["Variant", "Compared with", "Difference in composite", "Holm's p", "Seeds", "Serves"]
-    table = [head, ["---", "---", "---:", "---:", "---:", "---"], *lines]
+    ends = ["Holm's p", "by week", "Seeds", "Departures met, worst seed"]
+    head = ["Variant", "Compared with", "Difference in composite", *ends]
+    table = [head, ["---", "---", *["---:"] * 5], *lines]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table)
+
+
+def _learned(training: dict[str, Any]) -> str:
+    """What a step and an update are on either side of the training benchmark, by its rows of all cores."""
+    rates = {row["what"]: row["updates/s"] for row in training["rows"]}  # the last of each: all cores
+    usual, ours = (labels.number(rate, 0 if rate >= 100 else 1) for rate in rates.values())
+    minutes = labels.number(training["figures"]["minutes_to_rule_level"], 1)
+    return labels.t("speed.learned", usual=usual, ours=ours, minutes=minutes)
 
 
 def _record(file: Path) -> dict[str, Any] | None:
@@ -288,7 +309,10 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
             texts[file] = written(text, "speed", speed(profile), name)
     file = paths.ROOT / ALGORITHM
     with labels.using("en"):
-        changes = differences(evaluation.gather("ablations") if evaluation.runs("ablations") else None)
+        runs = evaluation.runs("ablations", ABLATED["edition"])
+        pairs = dict.fromkeys((run.controller, run.variant) for run in runs)
+        weeks = comparison.weekly("ablations", pairs, engine=ABLATED["engine"], edition=ABLATED["edition"])
+        changes = differences(evaluation.gather("ablations") if runs else None, weeks if len(weeks) else None)
         texts[file] = written(file.read_text(encoding="utf-8"), "ablations", changes, ALGORITHM)
     return texts
 

@@ -8,7 +8,7 @@ engine). A table never mixes editions, splits or engines: ``select`` refuses to.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -87,6 +87,17 @@ def keys(frame: pd.DataFrame) -> list[tuple[str, str]]:
     form = {name: place for place, name in enumerate(VARIANTS)}
     pairs = frame[KEY].drop_duplicates().itertuples(index=False, name=None)
     return sorted(pairs, key=lambda p: (rank.get(p[0], len(ORDER)), p[0], form.get(p[1], len(VARIANTS))))
+
+
+def marked(pair: tuple[str, str], passes: bool = True) -> str:
+    """A controller's printed name: † if it fails the service gate, ‡ if it knows the future."""
+    return labels.controller(*pair) + ("" if passes else " †") + (" ‡" if pair[0] in FORESIGHT else "")
+
+
+def foresight(pairs: Collection[tuple[str, str]]) -> str:
+    """What ‡ means, for the caption of what shows these controllers; empty where none of them knows the future."""
+    replayed = labels.t("caption.replayed") if ("optimum", "replay") in pairs else ""
+    return labels.t("caption.foresight", replayed=replayed) if any(pair[0] in FORESIGHT for pair in pairs) else ""
 
 
 def relative(rows: pd.DataFrame) -> pd.DataFrame:
@@ -275,7 +286,7 @@ def heading(column: str) -> str:
     """A column's printed heading: a KPI with its unit, a ratio to BAU, or a ``table.`` label.
 
     Raises:
-        KeyError: there is no such label.
+        ValueError: there is no such label.
     """
     if f"kpi.{column}" in labels.TEXT:
         unit = UNITS.get(column, "1")
@@ -302,8 +313,11 @@ def _digits(values: pd.Series) -> int:
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame as the reader sees it: headings, names and numbers in the language in use, all text.
 
-    ``controller`` and ``variant`` become one column; ``x`` and ``x_half``, or ``x_low`` and ``x_high``, one cell;
-    ``gate`` yes or NO.
+    ``controller`` and ``variant`` become one column, with ‡ for who knows the future where there is a ``gate``, which
+    is yes or NO; ``x`` and ``x_half``, or ``x_low`` and ``x_high``, one cell.
+
+    Raises:
+        ValueError: two columns have one heading.
     """
     shown: dict[str, list[str]] = {}
     for column in frame.columns:
@@ -312,7 +326,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             continue
         if column == "controller":
             variants = frame["variant"] if "variant" in frame else [None] * len(frame)
-            cells = [labels.controller(name, variant) for name, variant in zip(values, variants, strict=True)]
+            pairs = zip(values, variants, strict=True)
+            cells = [marked(pair) if "gate" in frame else labels.controller(*pair) for pair in pairs]
         elif column == "variant":
             cells = [labels.variant(name) for name in values]
         elif column == "base":
@@ -350,6 +365,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
                 cells = [labels.bounds(*cell) for cell in ends]
         else:
             cells = [_cell(value) for value in values]
+        if heading(str(column)) in shown:
+            raise ValueError(f"two columns are headed {heading(str(column))!r}: give {column} a label of its own")
         shown[heading(str(column))] = cells
     return pd.DataFrame(shown)
 
