@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 
 from thesis_lib.analysis import labels
 from thesis_lib.analysis.labels import t
-from thesis_lib.analysis.page import TEXT_WIDTH
+from thesis_lib.analysis.page import QUANTITIES, TEXT_WIDTH
 from thesis_lib.community.dataset import Dataset
 from thesis_lib.community.sessions import kind_of_day, summary
 from thesis_lib.community.splits import FIRST_DAY, SPLITS, split_of_rows
@@ -251,13 +251,12 @@ def resources(table: pd.DataFrame) -> Figure:
     """Who has what: annual load and PV of each home, and what can be controlled there."""
     fig, (bars, grid) = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 4.6), sharey=True, width_ratios=(1, 1.05))
     place = np.arange(len(table))
-    colours = sns.color_palette()
-    bars.barh(place - 0.2, table["load_mwh"], 0.38, color=colours[0], label=t("data.load"))
+    bars.barh(place - 0.2, table["load_mwh"], 0.38, color=QUANTITIES["load"], label=t("data.load"))
     bars.barh(
         place + 0.2,
         table["pv_mwh"],
         0.38,
-        color=colours[1],
+        color=QUANTITIES["pv"],
         hatch="////",
         edgecolor="white",
         label=t("data.pv"),
@@ -299,8 +298,9 @@ def hours(by_hour: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(2, 2, figsize=(TEXT_WIDTH, 3.9), sharex=True)
     shown = {"load": "district_load", "pv": "district_pv", "price": "price", "carbon": "carbon"}
     place = by_hour["hour"]
-    for axis, (name, label), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
-        axis.fill_between(place, by_hour[f"{name}_10"], by_hour[f"{name}_90"], color=colour, alpha=0.25, linewidth=0)
+    for axis, (name, label) in zip(axes.flat, shown.items(), strict=True):
+        low, high, colour = by_hour[f"{name}_10"], by_hour[f"{name}_90"], QUANTITIES[name]
+        axis.fill_between(place, low, high, color=colour, alpha=0.25, linewidth=0)
         axis.plot(place, by_hour[name], color=colour)
         axis.set(ylabel=t(f"data.{label}"), xlim=(0, 23), xticks=range(0, 24, 6))
         axis.set_ylim(bottom=0)
@@ -319,14 +319,13 @@ def months(by_month: pd.DataFrame) -> Figure:
     """Energy of load and PV, mean price and carbon, month by month, as `months_data` gives them."""
     fig, (energy, price, carbon) = plt.subplots(3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1))
     place = np.arange(len(by_month))
-    colours = sns.color_palette()
     for offset, name in ((-0.2, "load"), (0.2, "pv")):
         hatch = {"hatch": "////", "edgecolor": "white"} if name == "pv" else {}
-        energy.bar(place + offset, by_month[name], 0.38, color=colours[name == "pv"], label=t(f"data.{name}"), **hatch)
+        energy.bar(place + offset, by_month[name], 0.38, color=QUANTITIES[name], label=t(f"data.{name}"), **hatch)
     energy.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     energy.set_ylabel(t("data.month_energy"))
-    for axis, name, colour in ((price, "price", colours[2]), (carbon, "carbon", colours[3])):
-        axis.plot(place, by_month[name], marker="o", markersize=4, color=colour)
+    for axis, name in ((price, "price"), (carbon, "carbon")):
+        axis.plot(place, by_month[name], marker="o", markersize=4, color=QUANTITIES[name])
         axis.set_ylabel(t(f"data.{name}").replace(" (", "\n("))
         axis.set_ylim(0, axis.get_ylim()[1] * 1.1)
     for axis in (energy, price, carbon):
@@ -378,7 +377,7 @@ def _shares(axis: Axes, name: str, values: pd.Series, **style: Any) -> None:
 def sessions(table: pd.DataFrame) -> Figure:
     """When cars come and go, how long they stay, what they bring and what they must leave with."""
     fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
-    colours = sns.color_palette()
+    colours = (QUANTITIES["chargers"], "0.1")
     for axis, (name, (values, kinds)) in zip(axes.flat, _session_values(table).items(), strict=False):
         _shares(axis, name, values[kinds == "working"], color=colours[0], alpha=0.45)
         _shares(axis, name, values[kinds == "rest"], color=colours[1], histtype="step", linewidth=1.4)
@@ -389,7 +388,7 @@ def sessions(table: pd.DataFrame) -> Figure:
         count[arrival:departure] += 1
     rest = np.array([kind_of_day(day) == "rest" for day in range(365)])
     last = axes.flat[5]
-    for days, colour, line in zip((~rest, rest), colours, ("--", "-"), strict=False):
+    for days, colour, line in zip((~rest, rest), colours, ("--", "-"), strict=True):
         last.plot(count.reshape(365, 24)[days].mean(axis=0), color=colour, linestyle=line)
     last.set(xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6))
     handles = [
