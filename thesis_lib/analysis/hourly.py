@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from thesis_lib.analysis import comparison, labels, tables
 from thesis_lib.analysis.page import QUANTITIES, TEXT_WIDTH, Look, laid_out, legend_below, look, number_ticks, two_lines
+from thesis_lib.community.splits import YEAR_ROWS
 
 TOP = 100  # highest hours that load_duration draws apart
 DECILES = 10  # of price and carbon intensity
@@ -131,6 +132,7 @@ def _caption_load_duration(hourly: pd.DataFrame) -> str:
         hours=labels.number(hours, 0),
         top=labels.number(min(TOP, hours), 0),
         seed=hourly["seed"].min(),
+        last=labels.t("caption.last_row") if hourly["row"].max() == YEAR_ROWS - 2 else "",
         peaks=_peaks(peaks),
     )
 
@@ -292,12 +294,14 @@ def policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> Fi
 
 def _caption_policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> str:
     rows = flows.loc[day * 24 : day * 24 + 23]
+    hour = int(rows["net"].to_numpy().argmax())
     return labels.t(
         "caption.policy_day",
         controller=labels.controller(*controller),
         date=labels.date(day * 24),
         peak=labels.number(rows["net"].max(), 1),
-        hour=int(rows["net"].to_numpy().argmax()),
+        hour=hour,
+        appliance=labels.number(rows["appliances"].iloc[hour], 1),
         charged=labels.number(rows["battery_charged"].sum(), 1),
         cars=labels.number(rows["cars_charged"].sum(), 1),
     )
