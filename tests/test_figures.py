@@ -80,8 +80,9 @@ def frames(kpis: pd.DataFrame) -> dict[str, tuple]:
     flows = context.assign(
         battery=np.where(sun > 0, 2.0, -1.0), chargers=3.0, appliances=0.0, battery_soc=0.5, car_soc=0.8
     )
+    flows.loc[flows.index % 24 == 5, "appliances"] = 31.4
     flows["battery_charged"], flows["cars_charged"] = flows["battery"].clip(0), flows["chargers"]
-    flows["net"] = flows["load"] - flows["pv"] + flows["battery"] + flows["chargers"]
+    flows["net"] = flows["load"] - flows["pv"] + flows["battery"] + flows["chargers"] + flows["appliances"]
     departures = pd.concat(
         pd.DataFrame(
             {
@@ -175,7 +176,7 @@ def test_captions_hold_the_numbers_of_the_data(language: str, frames) -> None:
     assert f"0{comma}760 ± 0{comma}025" in texts["kpi_bars"]  # mean of three seeds and its t interval
     assert labels.controller("random") in texts["kpi_bars"]  # fails the gate
     assert f"1{comma}0 × 10⁻⁷" in texts["engine_distance"]
-    assert labels.controller("rule") in texts["policy_day"]
+    assert labels.controller("rule") in texts["policy_day"] and f"31{comma}4" in texts["policy_day"]
     assert "1 de 2" in texts["departure_margins"] or "1 of 2" in texts["departure_margins"]
     assert ("+30" if language == "es" else "+30%") in texts["home_heatmap"]
     peak = frames["load_duration"][0].query("controller == 'business_as_usual'")["net"].max()
@@ -195,6 +196,16 @@ def test_no_axis_of_the_data_figures_is_bare() -> None:
         drawn += [exploration.split_calendar(exploration.splits_data()), exploration.odd_homes(homes, series)]
         for fig in [*drawn, exploration.agreement(both, both)]:
             assert not bare(fig)
+
+
+def test_captions_of_the_data_tell_what_is_odd_and_what_is_cut_off(frames) -> None:
+    data = find("offline")
+    homes = exploration.homes(data, exploration.read(data))
+    assert homes["appliance_mwh"].count() == 1
+    assert re.findall(r"home (\d+)", exploration.odd_homes_caption(homes, data.edition)) == ["12", "15", "14", "15"]
+    hourly = frames["load_duration"][0]
+    year = hourly.assign(row=hourly["row"] + 8759 - HOURS)  # its last action is in the last row but one
+    assert ["no action" in figures.caption("load_duration", frame) for frame in (hourly, year)] == [False, True]
 
 
 def test_homes_and_their_chargers_are_printed_as_a_reader_writes_them() -> None:

@@ -117,6 +117,14 @@ def test_whole_numbers_print_as_such() -> None:
     assert list(tables.printed(frame)[tables.heading("cost_vs_bau")]) == ["1.000", "0.900"]
 
 
+def test_no_size_has_three_decimals_that_could_be_thousands() -> None:
+    sizes = pd.DataFrame({"peak_kw": [7.987, 8.846], "year_minutes": [1.472, 4.455]})
+    fit = pd.DataFrame({"figure": ["stay, mean (h)"], "official": [1.65], "ratio": [0.99]})
+    with labels.using("es"):
+        assert tables.printed(sizes).to_numpy().tolist() == [["8,0", "1,5"], ["8,8", "4,5"]]
+        assert tables.printed(fit).to_numpy().tolist() == [["estancia, media (h)", "1,65", "0,990"]]
+
+
 def test_a_long_table_runs_over_pages_and_a_wide_one_shrinks() -> None:
     long = tables._tex(pd.DataFrame({"parameter": ["x" * 70] * 41, "value": 1}), "Words", "tab:long")
     assert r"\begin{longtable}" in long and r"p{0.58\textwidth}" in long and "resizebox" not in long

@@ -9,11 +9,11 @@
 # %% [markdown]
 # # The community before anybody controls it
 #
-# Seventeen homes share a street, a tariff and a transformer. Each has a battery and solar panels, seven of
-# them have one or two charging points for electric cars, and one has an appliance that can wait. Before
-# asking what a controller can do with them, this notebook asks what is there to be done: who owns what,
-# when energy is needed, made, cheap and clean, when the cars are at home and what they must leave with, and
-# which of the data deserve suspicion.
+# Seventeen homes share a tariff, the weather and a carbon intensity; of the wires between them the files say
+# nothing. Each has a battery and solar panels, seven of them have one or two charging points for electric
+# cars, and one has an appliance that can wait. Before asking what a controller can do with them, this notebook
+# asks what is there to be done: who owns what, when energy is needed, made, cheap and clean, when the cars are
+# at home and what they must leave with, and which of the data deserve suspicion.
 #
 # It also fits the generator of the *offline* edition, the one that lets everything run on a machine that
 # cannot fetch the official files. The last section shows how near it comes.
@@ -71,8 +71,9 @@ homes.round(2)
 # **Seen:** the homes use energy of the same order, from 6 to 15 MWh a year, but what can be controlled is
 # concentrated. Every home has the same battery of 6.4 kWh; the cars, in seven homes, hold five times as
 # much as all batteries together. The homes with cars also have the larger roofs. The strongest charger
-# alone (22 kW) can draw more than the average load of all seventeen homes (19 kW): a few careless minutes
-# of charging make the peak of a day.
+# alone (22 kW) can draw more than the average load of all seventeen homes (19 kW), and the appliance of home 1,
+# in its hardest hours, more than twice that (see what is odd below). So the peak of a day is made by few machines,
+# and by which of them run in the same hour.
 #
 # **What follows:** the homes are not exchangeable agents. Ten of them decide about one battery; home 15
 # about a battery and two cars; home 1 about a battery, a car and an appliance. Actors that share weights
@@ -108,15 +109,15 @@ pd.DataFrame(
 
 # %% [markdown]
 # **Seen:** generation peaks at noon at twice the load of that hour. Load rises until ten in the morning and
-# stays on a plateau until eight in the evening (part of its noon hump is an artefact, see the two odd homes
+# stays on a plateau until eight in the evening (part of its noon hump is an artefact, see what is odd
 # below). Price and carbon intensity have a daily shape as well, and not the same one: on average the
 # cheapest hour, 17 h, is one of the dirtiest, and the dearest, 22 h, is not. The bands are wide: the mean
 # day is a poor forecast of any one day.
 #
 # **What follows:** there are two arbitrages, storing the noon surplus for the evening and moving the
-# charging of the cars into the cheap hours of the night. Exports earn nothing and count nothing, so the
-# surplus is worth what it later replaces. And since price and carbon disagree, a team reward must say how
-# it weighs them.
+# charging of the cars into the cheap hours of the night. Exports earn nothing; they count only through ramping,
+# and where they cover a neighbour's import. The rest of the surplus is worth what it later replaces. And since
+# price and carbon disagree, a team reward must say how it weighs them.
 
 # %%
 by_month = exploration.months_data(series)
@@ -203,9 +204,9 @@ counts
 # to the part in which it ends.
 
 # %% [markdown]
-# ## Two homes that are not what they seem
+# ## What is not what it seems
 #
-# **Asked:** can each home's series be taken at its word?
+# **Asked:** can the files be taken at their word, home by home?
 
 # %%
 page.publish(
@@ -239,16 +240,33 @@ pd.DataFrame(
     }
 ).round(3)
 
+# %%
+mean_load = series.load.sum(axis=1).mean()
+for home, own in cycles.groupby("home"):
+    hardest = own["profile"].map(max)
+    print(
+        f"{home}: appliance of {len(own)} cycles and {own['energy'].sum() / 1000:.2f} MWh a year, beside a load of "
+        f"{series.load[home].sum() / 1000:.2f} MWh; at most {hardest.max():.1f} kW in an hour and "
+        f"{own['energy'].max():.0f} kWh in a cycle; {(hardest > mean_load).sum()} cycles have an hour above the mean "
+        f"load of all homes ({mean_load:.1f} kW)"
+    )
+
 # %% [markdown]
 # **Seen:** the load of homes 12 and 15 is nothing at night and follows the sun by day: it is what a solar
 # inverter delivers, not what a family uses, and has most likely been recorded with the channels confused.
 # Home 15's PV, in turn, yields next to nothing but in its last month. Home 14's PV yields a third of the
 # others'.
 #
+# Nor does a household's appliance take what that of home 1 does: one cycle a day, in its hardest hour more than
+# twice the mean load of all homes or the strongest charger. It may start in the small hours, when the cars charge
+# too. Business as usual starts it at once, and has the highest hours of its year there.
+#
 # **What follows:** these homes stay in the community, since every published result on it has them, and
 # their devices work like the others'. But homes 12 and 15 have a "load" that peaks with their neighbours'
-# surplus, which makes the district look better balanced than it would be. No figure of a single one of them
-# is quoted, and district figures carry the same bias for every controller.
+# surplus, which makes the district look better balanced than it would be. District figures carry that bias for
+# every controller alike. Single homes stand in the heat map and the table of costs by home: what they say of
+# homes 12, 14 and 15 is to be read with this in mind. And part of what a controller does to the peak is when it
+# starts one machine: the captions of `policy_day_*` say how much of the highest hour is the appliance.
 
 # %% [markdown]
 # ## The generator of the offline edition

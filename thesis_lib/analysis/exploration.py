@@ -22,12 +22,13 @@ from matplotlib.patches import Patch
 
 from thesis_lib.analysis import labels
 from thesis_lib.analysis.labels import t
-from thesis_lib.analysis.page import TEXT_WIDTH
+from thesis_lib.analysis.page import QUANTITIES, TEXT_WIDTH
 from thesis_lib.community.dataset import Dataset
-from thesis_lib.community.sessions import kind_of_day, summary
+from thesis_lib.community.sessions import kind_of_day, read_cycles, summary
 from thesis_lib.community.splits import FIRST_DAY, SPLITS, split_of_rows
 
 ODD_HOMES = ("Building_12", "Building_15")
+LOW_YIELD = 1000  # kWh per kW a year: below it a PV is odd too
 
 labels.TEXT.update(
     {
@@ -40,7 +41,7 @@ labels.TEXT.update(
         "data.col_battery": ("Batería\nkWh", "Battery\nkWh"),
         "data.col_charger": ("Cargador\nkW", "Charger\nkW"),
         "data.col_car": ("Coche\nkWh", "Car\nkWh"),
-        "data.col_appliance": ("Electro-\ndoméstico", "Appli-\nance"),
+        "data.col_appliance": ("Electrod.\nMWh/año", "Appliance\nMWh/year"),
         "data.hour": ("Hora del día (h)", "Hour of day (h)"),
         "data.district_load": ("Consumo del distrito (kW)", "District load (kW)"),
         "data.district_pv": ("FV del distrito (kW)", "District PV (kW)"),
@@ -84,9 +85,10 @@ labels.TEXT.update(
         "data.figure_resources": (
             "Recursos de las {homes} viviendas, edición {edition}: {load}{space}MWh de consumo y {pv}{space}MWh "
             "fotovoltaicos al año, baterías de {battery}{space}kWh en total, coches de {cars}{space}kWh en "
-            "{with_cars} viviendas.",
+            "{with_cars} viviendas y un electrodoméstico que gasta otros {appliance}{space}MWh al año.",
             "Resources of the {homes} homes, {edition} edition: {load}{space}MWh of load and {pv}{space}MWh of PV a "
-            "year, batteries of {battery}{space}kWh in all, cars of {cars}{space}kWh in {with_cars} homes.",
+            "year, batteries of {battery}{space}kWh in all, cars of {cars}{space}kWh in {with_cars} homes and an "
+            "appliance that takes another {appliance}{space}MWh a year.",
         ),
         "data.figure_hours": (
             "El día medio y la banda del 80{space}% de los días, edición {edition}. Máximos del día medio: consumo "
@@ -117,10 +119,13 @@ labels.TEXT.update(
         ),
         "data.figure_odd_homes": (
             "Dos viviendas cuyo «consumo» sigue al sol, edición {edition}: correlación con la irradiancia {first} "
-            "(vivienda 12) y {second} (vivienda 15); la mediana de las demás es {others}.",
+            "(vivienda 12) y {second} (vivienda 15); la mediana de las demás es {others}. Poca producción fotovoltaica "
+            "(kWh/kW al año): {low}; la mediana de las demás es {usual}.",
             "Two homes whose “load” follows the sun, {edition} edition: correlation with irradiance {first} (home 12) "
-            "and {second} (home 15); the median of the others is {others}.",
+            "and {second} (home 15); the median of the others is {others}. Poor PV yield (kWh/kW a year): {low}; "
+            "the median of the others is {usual}.",
         ),
+        "data.of_home": ("{value} (vivienda {home})", "{value} (home {home})"),
         "data.figure_fit": (
             "El generador de la edición sin conexión junto a la oficial: {generated} sesiones generadas y {official} "
             "oficiales, estancia media {stay_generated} y {stay_official}{space}h.",
@@ -139,7 +144,7 @@ labels.TEXT.update(
         "table.battery_kwh": ("Batería (kWh)", "Battery (kWh)"),
         "table.charger_kw": ("Cargador (kW)", "Charger (kW)"),
         "table.car_kwh": ("Coche (kWh)", "Car (kWh)"),
-        "table.appliance": ("Electrod.", "Appliance"),
+        "table.appliance_mwh": ("Electrod. (MWh)", "Appliance (MWh)"),
         "table.figure": ("Magnitud", "Figure"),
         "table.official": ("Oficial", "Official"),
         "table.generated": ("Generada", "Generated"),
@@ -219,8 +224,10 @@ def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
 
     Returns:
         Energy of load and PV (MWh), peak (kW), PV yield (kWh per kW), correlation of load and irradiance, and
-        what can be controlled there (a dash where there is none; two chargers or cars as ``7.4 + 11``).
+        what can be controlled there (a dash where there is none; two chargers or cars as ``7.4 + 11``; of an
+        appliance the MWh of its cycles, NaN where there is none).
     """
+    appliances = read_cycles(dataset.schema).groupby("home")["energy"].sum() / 1000
     schema = json.loads(dataset.schema.read_text(encoding="utf-8"))
     lines = []
     for name, building in schema["buildings"].items():
@@ -241,7 +248,7 @@ def homes(dataset: Dataset, series: Series) -> pd.DataFrame:
                 "car_kwh": _joined(
                     [schema["electric_vehicles_def"][car]["battery"]["attributes"]["capacity"] for car in cars]
                 ),
-                "appliance": str(len(building.get("deferrable_appliances") or {}) or "–"),
+                "appliance_mwh": appliances.get(name, np.nan),
             }
         )
     return pd.DataFrame(lines)
@@ -251,13 +258,12 @@ def resources(table: pd.DataFrame) -> Figure:
     """Who has what: annual load and PV of each home, and what can be controlled there."""
     fig, (bars, grid) = plt.subplots(1, 2, figsize=(TEXT_WIDTH, 4.6), sharey=True, width_ratios=(1, 1.05))
     place = np.arange(len(table))
-    colours = sns.color_palette()
-    bars.barh(place - 0.2, table["load_mwh"], 0.38, color=colours[0], label=t("data.load"))
+    bars.barh(place - 0.2, table["load_mwh"], 0.38, color=QUANTITIES["load"], label=t("data.load"))
     bars.barh(
         place + 0.2,
         table["pv_mwh"],
         0.38,
-        color=colours[1],
+        color=QUANTITIES["pv"],
         hatch="////",
         edgecolor="white",
         label=t("data.pv"),
@@ -268,9 +274,9 @@ def resources(table: pd.DataFrame) -> Figure:
     bars.grid(axis="y", visible=False)
     bars.xaxis.set_major_formatter(labels.Numbers())
     bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
-    columns = ["pv_kw", "battery_kwh", "charger_kw", "car_kwh", "appliance"]
-    point = "," if labels.language() == "es" else "."
-    shown = table[columns].map(lambda cell: (cell if isinstance(cell, str) else f"{cell:g}").replace(".", point))
+    columns = ["pv_kw", "battery_kwh", "charger_kw", "car_kwh", "appliance_mwh"]
+    shown = table[columns].round({"appliance_mwh": 1})
+    shown = shown.map(lambda cell: labels.decimals(cell) if isinstance(cell, str) else labels.number(cell, None))
     grid.imshow(
         (shown != "–").to_numpy(dtype=float),
         cmap=ListedColormap(["white", "#dbe7f3"]),
@@ -299,8 +305,9 @@ def hours(by_hour: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(2, 2, figsize=(TEXT_WIDTH, 3.9), sharex=True)
     shown = {"load": "district_load", "pv": "district_pv", "price": "price", "carbon": "carbon"}
     place = by_hour["hour"]
-    for axis, (name, label), colour in zip(axes.flat, shown.items(), sns.color_palette(), strict=False):
-        axis.fill_between(place, by_hour[f"{name}_10"], by_hour[f"{name}_90"], color=colour, alpha=0.25, linewidth=0)
+    for axis, (name, label) in zip(axes.flat, shown.items(), strict=True):
+        low, high, colour = by_hour[f"{name}_10"], by_hour[f"{name}_90"], QUANTITIES[name]
+        axis.fill_between(place, low, high, color=colour, alpha=0.25, linewidth=0)
         axis.plot(place, by_hour[name], color=colour)
         axis.set(ylabel=t(f"data.{label}"), xlim=(0, 23), xticks=range(0, 24, 6))
         axis.set_ylim(bottom=0)
@@ -319,14 +326,13 @@ def months(by_month: pd.DataFrame) -> Figure:
     """Energy of load and PV, mean price and carbon, month by month, as `months_data` gives them."""
     fig, (energy, price, carbon) = plt.subplots(3, 1, figsize=(TEXT_WIDTH, 4.2), sharex=True, height_ratios=(2, 1, 1))
     place = np.arange(len(by_month))
-    colours = sns.color_palette()
     for offset, name in ((-0.2, "load"), (0.2, "pv")):
         hatch = {"hatch": "////", "edgecolor": "white"} if name == "pv" else {}
-        energy.bar(place + offset, by_month[name], 0.38, color=colours[name == "pv"], label=t(f"data.{name}"), **hatch)
+        energy.bar(place + offset, by_month[name], 0.38, color=QUANTITIES[name], label=t(f"data.{name}"), **hatch)
     energy.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     energy.set_ylabel(t("data.month_energy"))
-    for axis, name, colour in ((price, "price", colours[2]), (carbon, "carbon", colours[3])):
-        axis.plot(place, by_month[name], marker="o", markersize=4, color=colour)
+    for axis, name in ((price, "price"), (carbon, "carbon")):
+        axis.plot(place, by_month[name], marker="o", markersize=4, color=QUANTITIES[name])
         axis.set_ylabel(t(f"data.{name}").replace(" (", "\n("))
         axis.set_ylim(0, axis.get_ylim()[1] * 1.1)
     for axis in (energy, price, carbon):
@@ -378,7 +384,7 @@ def _shares(axis: Axes, name: str, values: pd.Series, **style: Any) -> None:
 def sessions(table: pd.DataFrame) -> Figure:
     """When cars come and go, how long they stay, what they bring and what they must leave with."""
     fig, axes = plt.subplots(2, 3, figsize=(TEXT_WIDTH, 4.2))
-    colours = sns.color_palette()
+    colours = (QUANTITIES["chargers"], "0.1")
     for axis, (name, (values, kinds)) in zip(axes.flat, _session_values(table).items(), strict=False):
         _shares(axis, name, values[kinds == "working"], color=colours[0], alpha=0.45)
         _shares(axis, name, values[kinds == "rest"], color=colours[1], histtype="step", linewidth=1.4)
@@ -389,7 +395,7 @@ def sessions(table: pd.DataFrame) -> Figure:
         count[arrival:departure] += 1
     rest = np.array([kind_of_day(day) == "rest" for day in range(365)])
     last = axes.flat[5]
-    for days, colour, line in zip((~rest, rest), colours, ("--", "-"), strict=False):
+    for days, colour, line in zip((~rest, rest), colours, ("--", "-"), strict=True):
         last.plot(count.reshape(365, 24)[days].mean(axis=0), color=colour, linestyle=line)
     last.set(xlabel=t("data.hour"), ylabel=t("data.connected"), ylim=(0, 8.2), xlim=(0, 23), xticks=range(0, 24, 6))
     handles = [
@@ -475,7 +481,7 @@ def odd_homes(table: pd.DataFrame, series: Series) -> Figure:
             color=colours[3] if strange else colours[0],
             markersize=5,
         )
-        if strange or line["pv_yield"] < 1000:
+        if strange or line["pv_yield"] < LOW_YIELD:
             _beside(left, line["sun"], line["pv_yield"], line["home"])
     left.set(xlabel=t("data.sun_correlation"), ylabel=t("data.yield"), ylim=(-80, 2000), xlim=(-0.45, 1.02))
     others = [name for name in series.load if name not in ODD_HOMES]
@@ -514,6 +520,7 @@ def resources_caption(table: pd.DataFrame, edition: str) -> str:
         battery=labels.number(table["battery_kwh"].sum(), 1),
         cars=labels.number(sum(map(float, cars)), 0),
         with_cars=int((table["car_kwh"] != "–").sum()),
+        appliance=labels.number(table["appliance_mwh"].sum(), 1),
         edition=t(f"edition.{edition}"),
     )
 
@@ -572,13 +579,16 @@ def split_calendar_caption(parts: pd.DataFrame) -> str:
 
 def odd_homes_caption(table: pd.DataFrame, edition: str) -> str:
     """The caption of `odd_homes`; ``table`` of `homes`."""
-    sun = table.set_index("home")["sun"]
+    sun, pv = table.set_index("home")["sun"], table.set_index("home")["pv_yield"]
+    low = [t("data.of_home", value=labels.number(pv[home], 0), home=home) for home in pv.index[pv < LOW_YIELD]]
     first, second = odd = [name.removeprefix("Building_") for name in ODD_HOMES]
     return t(
         "data.figure_odd_homes",
         first=labels.number(sun[first], 2),
         second=labels.number(sun[second], 2),
         others=labels.number(sun.drop(odd).median(), 2),
+        low=labels.listing(low),
+        usual=labels.number(pv[pv >= LOW_YIELD].median(), 0),
         edition=t(f"edition.{edition}"),
     )
 

@@ -17,7 +17,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from thesis_lib.analysis import comparison, labels, tables
-from thesis_lib.analysis.page import TEXT_WIDTH, Look, laid_out, legend_below, look, number_ticks, two_lines
+from thesis_lib.analysis.page import QUANTITIES, TEXT_WIDTH, Look, laid_out, legend_below, look, number_ticks, two_lines
+from thesis_lib.community.splits import YEAR_ROWS
 
 TOP = 100  # highest hours that load_duration draws apart
 DECILES = 10  # of price and carbon intensity
@@ -55,17 +56,17 @@ def mean_day(hourly: pd.DataFrame, context: pd.DataFrame) -> Figure:
     rows = context.loc[context.index.isin(hourly["row"].unique())]
     around = rows.groupby(rows.index.to_numpy() % 24).mean()
     axes[0].axhline(0, color="0.3", lw=0.7)
-    axes[1].plot(around.index, around["load"], color="0.15", ls="-", lw=1.2, label=labels.t("legend.load"))
+    axes[1].plot(around.index, around["load"], color=QUANTITIES["load"], lw=1.7, label=labels.t("legend.load"))
     axes[1].fill_between(
         around.index,
         around["pv"],
-        color="#F0E442",
+        color=QUANTITIES["pv"],
         edgecolor="0.35",
         hatch="....",
-        alpha=0.75,
+        alpha=0.5,
         label=labels.t("legend.pv"),
     )
-    axes[2].step(around.index, around["price"], where="mid", color="#AA3377", lw=1.3)
+    axes[2].step(around.index, around["price"], where="mid", color=QUANTITIES["price"], lw=1.3)
     axes[0].set_ylabel(labels.axis("axis.net", "kW"))
     axes[1].set_ylabel(two_lines(labels.axis("axis.power", "kW")))
     axes[2].set_ylabel(two_lines(labels.axis("axis.price", "EUR/kWh")))
@@ -131,6 +132,7 @@ def _caption_load_duration(hourly: pd.DataFrame) -> str:
         hours=labels.number(hours, 0),
         top=labels.number(min(TOP, hours), 0),
         seed=hourly["seed"].min(),
+        last=labels.t("caption.last_row") if hourly["row"].max() == YEAR_ROWS - 2 else "",
         peaks=_peaks(peaks),
     )
 
@@ -166,7 +168,7 @@ def hard_week(hourly: pd.DataFrame, context: pd.DataFrame, blocks: Sequence[tupl
             own["row"], own["net"], color=style.color, ls=style.line, lw=1.2, **marks, label=labels.controller(*pair)
         )
     rows = context.loc[start : stop - 1]
-    below.step(rows.index, rows["price"], where="mid", color="#AA3377", lw=1.1)
+    below.step(rows.index, rows["price"], where="mid", color=QUANTITIES["price"], lw=1.1)
     ax.axhline(0, color="0.3", lw=0.7)
     ticks = range(start, stop, 24 * max(1, (stop - start) // 24 // 7))
     below.set_xticks(list(ticks), [labels.day(row) for row in ticks])
@@ -224,15 +226,9 @@ def policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> Fi
     rows = flows.loc[day * 24 : day * 24 + 23]
     hour = rows.index % 24
     fig, axes = plt.subplots(3, 1, sharex=True, figsize=(TEXT_WIDTH, 5.6), gridspec_kw={"height_ratios": [2.6, 1.3, 1]})
-    parts = (
-        ("load", "0.75", ""),
-        ("chargers", "#0072B2", "////"),
-        ("battery", "#E69F00", "\\\\\\\\"),
-        ("appliances", "#CC79A7", "xxxx"),
-        ("pv", "#F0E442", "...."),
-    )
+    parts = {"load": "", "chargers": "////", "battery": "\\\\\\\\", "appliances": "xxxx", "pv": "...."}
     above, under = np.zeros(len(rows)), np.zeros(len(rows))
-    for name, color, hatch in parts:
+    for name, hatch in parts.items():
         values = rows[name].to_numpy() * (-1 if name == "pv" else 1)
         if not np.abs(values).sum():
             continue
@@ -242,7 +238,7 @@ def policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> Fi
             values,
             bottom=bottom,
             width=0.9,
-            color=color,
+            color=QUANTITIES[name],
             hatch=hatch,
             edgecolor="0.3",
             linewidth=0.4,
@@ -250,13 +246,20 @@ def policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> Fi
         )
         above, under = above + values.clip(min=0), under + values.clip(max=0)
     axes[0].use_sticky_edges = False  # or a bar's end would touch the frame
-    axes[0].plot(hour, rows["net"], color="black", marker="o", ms=3, lw=1.4, label=labels.t("legend.net"))
+    axes[0].plot(hour, rows["net"], color=QUANTITIES["net"], marker="o", ms=3, lw=1.4, label=labels.t("legend.net"))
     axes[0].axhline(0, color="0.2", lw=0.7)
-    axes[1].plot(hour, 100 * rows["battery_soc"], color="#E69F00", marker="s", ms=3, label=labels.t("legend.battery"))
+    axes[1].plot(
+        hour,
+        100 * rows["battery_soc"],
+        color=QUANTITIES["battery"],
+        marker="s",
+        ms=3,
+        label=labels.t("legend.battery"),
+    )
     axes[1].plot(
         hour,
         100 * rows["car_soc"],
-        color="#0072B2",
+        color=QUANTITIES["chargers"],
         ls=(0, (5, 2)),
         marker="o",
         ms=3,
@@ -264,9 +267,9 @@ def policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> Fi
     )
     axes[1].set_ylim(0, 139)
     axes[1].legend(loc="upper center", ncols=2)
-    axes[2].step(hour, rows["price"], where="mid", color="#AA3377", label=labels.t("legend.price"))
+    axes[2].step(hour, rows["price"], where="mid", color=QUANTITIES["price"], label=labels.t("legend.price"))
     carbon = axes[2].twinx()
-    carbon.plot(hour, rows["carbon"], color="0.35", ls=(0, (2, 1.5)), label=labels.t("legend.carbon"))
+    carbon.plot(hour, rows["carbon"], color=QUANTITIES["carbon"], ls=(0, (2, 1.5)), label=labels.t("legend.carbon"))
     carbon.grid(False)
     both = [*axes[2].get_legend_handles_labels()[0], *carbon.get_legend_handles_labels()[0]]
     axes[2].legend(handles=both, loc="upper center", ncols=2)
@@ -291,12 +294,14 @@ def policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> Fi
 
 def _caption_policy_day(flows: pd.DataFrame, day: int, controller: tuple[str, str]) -> str:
     rows = flows.loc[day * 24 : day * 24 + 23]
+    hour = int(rows["net"].to_numpy().argmax())
     return labels.t(
         "caption.policy_day",
         controller=labels.controller(*controller),
         date=labels.date(day * 24),
         peak=labels.number(rows["net"].max(), 1),
-        hour=int(rows["net"].to_numpy().argmax()),
+        hour=hour,
+        appliance=labels.number(rows["appliances"].iloc[hour], 1),
         charged=labels.number(rows["battery_charged"].sum(), 1),
         cars=labels.number(rows["cars_charged"].sum(), 1),
     )

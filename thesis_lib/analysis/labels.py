@@ -369,10 +369,14 @@ TEXT: dict[str, tuple[str, str]] = {
         "{peaks}.",
     ),
     "caption.load_duration": (
-        "Curva de duración del consumo neto del distrito ({hours} horas, semilla {seed}) y sus {top} horas de mayor "
-        "consumo. Máximo: {peaks}.",
-        "Load duration curve of the district's net consumption ({hours} hours, seed {seed}) and its {top} highest "
-        "hours. Maximum: {peaks}.",
+        "Curva de duración del consumo neto del distrito ({hours} horas, semilla {seed}{last}) y sus {top} horas de "
+        "mayor consumo. Máximo: {peaks}.",
+        "Load duration curve of the district's net consumption ({hours} hours, seed {seed}{last}) and its {top} "
+        "highest hours. Maximum: {peaks}.",
+    ),
+    "caption.last_row": (
+        "; la última fila de los datos no tiene acción",
+        "; the data's last row has no action",
     ),
     "caption.hard_week": (
         "La semana más dura, del {start} al {end}: la del mayor pico de BAU (de quien aprende, la semilla {seed}). "
@@ -430,13 +434,13 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.policy_day": (
         (
             "Un día de {controller}, el {date}: potencia media del distrito en cada hora, estado de carga (SOC), "
-            "precio y carbono. El mayor consumo neto es {peak}{space}kW a las {hour}{space}h; las baterías cargan "
-            "{charged}{space}kWh y los coches reciben {cars}{space}kWh."
+            "precio y carbono. El mayor consumo neto es {peak}{space}kW a las {hour}{space}h (el electrodoméstico "
+            "toma {appliance}{space}kW); las baterías cargan {charged}{space}kWh y los coches reciben {cars}{space}kWh."
         ),
         (
             "A day of {controller}, {date}: the district's mean power in each hour, state of charge (SOC), price and "
-            "carbon. The highest net consumption is {peak}{space}kW at hour {hour}; batteries charge "
-            "{charged}{space}kWh and cars receive {cars}{space}kWh."
+            "carbon. The highest net consumption is {peak}{space}kW at hour {hour} (the appliance takes "
+            "{appliance}{space}kW); batteries charge {charged}{space}kWh and cars receive {cars}{space}kWh."
         ),
     ),
     "caption.main": (

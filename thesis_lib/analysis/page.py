@@ -202,6 +202,17 @@ VARIANTS = {
     ("cooperative_maddpg", "broadcast"): Look("#004466", (0, (2, 1)), "X", "||||"),
     ("optimum", "replay"): Look("#777777", (0, (2, 1, 1, 1)), "*", "xx"),
 }
+# What flows and what it costs, by its column's name: one colour in every figure, none of them the only sign.
+QUANTITIES = {
+    "load": "#949494",
+    "pv": "#DE8F05",
+    "price": "#AA3377",
+    "carbon": "#8C564B",
+    "battery": "#44AA99",
+    "chargers": "#0072B2",
+    "appliances": "#88CCEE",
+    "net": "#000000",
+}
 _SECOND = [Look("#7799BB", (0, (3, 1, 1, 1)), "d", "////"), Look("#445566", (0, (1, 1)), "X", "||||")]
 _OTHER = Look("#555555", (0, (3, 2)), "+", "")
 

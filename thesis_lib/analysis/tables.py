@@ -269,6 +269,14 @@ def engines(
     return table.assign(_a=place, _b=kind).sort_values(["_a", "_b"]).drop(columns=["_a", "_b"]).reset_index(drop=True)
 
 
+DECIMALS = {  # with three, Spanish would read 7,987 kW as thousands
+    "peak_kw": 1,
+    "appliance_mwh": 1,
+    "training_minutes": 1,
+    "year_minutes": 1,
+    "seconds_per_update": 2,
+    "memory": 2,
+}
 PAGE_ROWS = 40  # more than these run over several pages
 HEADING_LETTERS = 14  # of a line of a heading in LaTeX
 _FIT = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"  # needs graphicx
@@ -301,6 +309,8 @@ def heading(column: str) -> str:
 
 
 def _digits(values: pd.Series) -> int:
+    if values.name in DECIMALS:
+        return DECIMALS[values.name]
     numbers = values.dropna().abs()
     if numbers.empty or pd.api.types.is_integer_dtype(values):
         return 0
@@ -359,6 +369,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             mixed = frame.select_dtypes("float").drop(columns=["distance", "ratio"], errors="ignore")
             own = {"kpi", "figure"} & set(frame) and not whole and column in mixed  # each row has its own decimals
             digits = [_digits(mixed.loc[at] if own else values) for at in frame.index]
+            if own and "figure" in frame:  # hours, kWh and per cent, no ratios
+                digits = [min(found, 2) for found in digits]
             cells = [labels.interval(*cell) for cell in zip(values, halves, digits, strict=True)]
             if f"{column}_low" in frame:
                 ends = zip(cells, frame[f"{column}_low"], frame[f"{column}_high"], digits, strict=True)
