@@ -10,7 +10,8 @@ import pytest
 from test_comparison import OURS, lines
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, evaluation, labels, readme
+from thesis_lib.analysis import ablations, evaluation, labels, readme, tables
+from thesis_lib.community.kpis import WEIGHTS
 from thesis_lib.provenance import write_csv_atomic, write_json_atomic
 
 
@@ -118,11 +119,17 @@ def test_the_algorithm_tells_what_each_variant_changes(root: Path) -> None:
     for (variant, seed), own in kpis.groupby(["variant", "seed"]):
         folder = paths.run("ablations", "official", ablations.CONTROLLER, variant, seed)
         write_csv_atomic(folder / "kpis.csv", own)
+        level = own.loc[own["kpi"] == "composite_vs_bau", "value"].iloc[0]
+        weeks = [("model", week, kpi, level + week % 2 / 100) for week in range(12) for kpi in WEIGHTS]
+        write_csv_atomic(folder / "weekly.csv", pd.DataFrame(weeks, columns=evaluation.WEEKLY))
         write_json_atomic(folder / "run.json", {"stages": {}})
+    usual = pd.DataFrame([("model", w, kpi, 1.0 + w / 100) for w in range(12) for kpi in WEIGHTS])
+    folder = paths.run("ablations", "official", tables.BAU, "default", 0)
+    write_csv_atomic(folder / "weekly.csv", usual.set_axis(evaluation.WEEKLY, axis=1))
     assert readme.main(["--check"]) == 1 and readme.main([]) == 0 and readme.main(["--check"]) == 0
     text = (root / readme.ALGORITHM).read_text(encoding="utf-8")
     none, off = (next(line for line in text.splitlines() if f"`{name}`" in line) for name in ("none", "guard_off"))
-    assert none.startswith("| `none` | `headline` | +0.020 ± 0.025 | ") and none.endswith(" | – | 3 | 100.0% |")
+    assert none.startswith("| `none` | `headline` | +0.020 ± 0.025 | ") and none.endswith(" | < 0.001 | 3 | 100.0% |")
     assert off.endswith(" | 3 | 50.0% † |") and "attention" not in text
 
 

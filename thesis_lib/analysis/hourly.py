@@ -490,11 +490,15 @@ def departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> Figu
 
 def _caption_departure_margins(departures: pd.DataFrame, tolerance: float = 0.05) -> str:
     rows = departures[departures["feasible"].astype(bool)]
-    short = ~rows["met"].astype(bool)
+    rows = rows.assign(margin=100 * (rows["soc"] - rows["required"]))
     texts = []
     for pair in tables.keys(rows):
-        own = short[(rows["controller"] == pair[0]) & (rows["variant"] == pair[1])]
-        numbers = {"missed": labels.number(own.sum(), 0), "departures": labels.number(len(own), 0)}
+        own = comparison.rows_of(rows, pair)
+        numbers = {
+            "missed": labels.number((~own["met"].astype(bool)).sum(), 0),
+            "departures": labels.number(len(own), 0),
+            "median": labels.number(own["margin"].median(), 1, sign=True),
+        }
         texts.append(labels.t("caption.missed", controller=labels.controller(*pair), **numbers))
     points = labels.number(100 * tolerance, 0)
     return labels.t(
@@ -558,11 +562,11 @@ def home_heatmap(homes: pd.DataFrame, failing: Failing = ()) -> Figure:
     ax.set_xticks(np.arange(change.shape[1]) + 0.5, [_home_number(name) for name in change.columns])
     ax.set_yticks(
         np.arange(len(change)) + 0.5,
-        [two_lines(labels.controller(*pair)) + (" †" if pair in failing else "") for pair in change.index],
+        [two_lines(tables.marked(pair, pair not in failing)) for pair in change.index],
         rotation=0,
         fontsize=8,
     )
-    for row, column in np.argwhere(change.round().to_numpy() > 0):
+    for row, column in np.argwhere(change.to_numpy() > 0):
         ax.add_patch(Rectangle((column, row), 1, 1, fill=False, hatch="///", ec="0.45", lw=0))
     ax.tick_params(length=0)
     ax.set_ylabel("")
@@ -584,6 +588,7 @@ def _caption_home_heatmap(homes: pd.DataFrame, failing: Failing = ()) -> str:
                 low_home=_home_number(low),
                 high=labels.percent(row[high] / 100, 0, sign=True),
                 high_home=_home_number(high),
+                more=labels.number((row > 0).sum(), 0),
             )
         )
     return labels.t(
@@ -594,7 +599,7 @@ def _caption_home_heatmap(homes: pd.DataFrame, failing: Failing = ()) -> str:
         failing=labels.t("caption.dagger", variants=labels.listing([labels.controller(*pair) for pair in failing]))
         if failing
         else "",
-    )
+    ) + tables.foresight(list(change.index))
 
 
 def _data_home_heatmap(homes: pd.DataFrame, failing: Failing = ()) -> pd.DataFrame:

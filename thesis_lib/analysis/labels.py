@@ -388,21 +388,24 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.departure_margins": (
         "Margen de carga en las salidas viables (semilla {seed}): SOC al salir menos el requerido; en escala "
         "logarítmica, para que se vean, en negro a la izquierda de la línea de trazos, las que no llegan a la "
-        "tolerancia de {tolerance} puntos. Son: {missed}.",
+        "tolerancia de {tolerance} puntos. Son, y entre paréntesis el margen mediano en puntos: {missed}.",
         "Charge margin at feasible departures (seed {seed}): SOC on leaving minus the required one; on a logarithmic "
         "scale, so that those below the tolerance of {tolerance} points, black and left of the dashed line, can be "
-        "seen. These are: {missed}.",
+        "seen. These are, with the median margin in points in brackets: {missed}.",
     ),
-    "caption.missed": ("{controller} {missed} de {departures}", "{controller} {missed} of {departures}"),
+    "caption.missed": (
+        "{controller} {missed} de {departures} ({median})",
+        "{controller} {missed} of {departures} ({median})",
+    ),
     "caption.home_heatmap": (
-        "{kpi} de cada vivienda, cambio frente a BAU (semilla {seed}); a rayas, donde la cifra supera cero. "
-        "Entre otros, {spread}.{failing}",
-        "{kpi} of each home, change against BAU (seed {seed}); hatched where the figure is above zero. "
+        "{kpi} de cada vivienda, cambio frente a BAU (semilla {seed}); a rayas, donde paga más, aunque sea menos de un "
+        "1{space}%. Entre otros, {spread}.{failing}",
+        "{kpi} of each home, change against BAU (seed {seed}); hatched where it pays more, be it less than 1%. "
         "Among them, {spread}.{failing}",
     ),
     "caption.home_spread": (
-        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home})",
-        "{controller}: from {low} (home {low_home}) to {high} (home {high_home})",
+        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home}), pagan más {more}",
+        "{controller}: from {low} (home {low_home}) to {high} (home {high_home}), {more} pay more",
     ),
     "caption.price_response": (
         "Consumo neto medio del distrito por decil de precio y de intensidad de carbono, con todas las semillas "

@@ -213,7 +213,7 @@ def speed(profile: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n\n" + " ".join(about)
 
 
-def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame | None = None) -> str:
+def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame) -> str:
     """The part ``ablations``: what each variant changes, by the name that it has in configs/ablations.yaml.
 
     Args:
@@ -232,7 +232,7 @@ def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame | None = None) ->
             change = labels.difference(row["difference"], row["difference_half"])
             names = [f"`{name}`" for name in (row["variant"], family.reference)]
             met = labels.percent(row[tables.SERVICE[0]], 1) + ("" if row["gate"] else " †")
-            p = [labels.p_value(row[column]) if column in row else "–" for column in ("p_holm", "p_weeks")]
+            p = [labels.p_value(row[column]) for column in ("p_holm", "p_weeks")]
             lines.append([*names, change, *p, row["seeds"], met])
     if not lines:
         return labels.t("readme.nothing", command="make ablations")
@@ -309,10 +309,11 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
             texts[file] = written(text, "speed", speed(profile), name)
     file = paths.ROOT / ALGORITHM
     with labels.using("en"):
-        runs = evaluation.runs("ablations", ABLATED["edition"])
-        pairs = dict.fromkeys((run.controller, run.variant) for run in runs)
+        families = ablations.FAMILIES.values()
+        asked = dict.fromkeys(name for family in families for name in (family.reference, *family.variants))
+        pairs = [(ablations.CONTROLLER, name) for name in asked]
         weeks = comparison.weekly("ablations", pairs, engine=ABLATED["engine"], edition=ABLATED["edition"])
-        changes = differences(evaluation.gather("ablations") if runs else None, weeks if len(weeks) else None)
+        changes = differences(evaluation.gather("ablations") if evaluation.runs("ablations") else None, weeks)
         texts[file] = written(file.read_text(encoding="utf-8"), "ablations", changes, ALGORITHM)
     return texts
 
