@@ -261,7 +261,7 @@ for home, own in cycles.groupby("home"):
 # twice the mean load of all homes or the strongest charger. It may start in the small hours, when the cars charge
 # too. Business as usual starts it at once, and has the highest hours of its year there.
 #
-# **What follows:** these homes stay in the community, since every published result on it has them, and
+# **What follows:** these homes stay in the community, since they are part of the data set, and
 # their devices work like the others'. But homes 12 and 15 have a "load" that peaks with their neighbours'
 # surplus, which makes the district look better balanced than it would be. District figures carry that bias for
 # every controller alike. Single homes stand in the heat map and the table of costs by home: what they say of
