@@ -22,7 +22,7 @@ from thesis_lib import paths
 from thesis_lib.serving import load
 
 HOURS = 108  # drawn before the picture is taken: the sun shines in the last one
-WIDE, PHONE = (1280, 1750), (390, 3350)  # pixels
+WIDE, PHONE = (1280, 1780), (390, 3480)  # pixels
 READY = f"return window.Chart && Chart.getChart('priceResponseChart') && hours.length >= {HOURS}"
 
 

@@ -16,11 +16,11 @@ from conftest import model
 from served import exported
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels, page
+from thesis_lib.analysis import labels, page, tables
 from thesis_lib.serving import latency
 
 FORMS = pd.DataFrame(
-    {"form": ["eager", "eager_cuda", "onnx", "homes"], "p50_us": [5123.4, 912.3, 181.2, 640.0]}
+    {"variant": "none", "form": ["eager", "eager_cuda", "onnx", "homes"], "p50_us": [5123.4, 912.3, 181.2, 640.0]}
 ).assign(p99_us=lambda table: 2 * table.p50_us)
 RATES = pd.DataFrame(
     {"rate": [100, 500, 1728], "p50_ms": [0.7, 0.612, 9.5], "p99_ms": [1.5, 2.06, 99.25], "achieved": 1.0, "failed": 0}
@@ -28,10 +28,11 @@ RATES = pd.DataFrame(
 PARTS = pd.DataFrame(
     {"rate": 500, "part": ["model", "server", "transport", "client"], "ms": [0.251, 0.15, 0.2, 0.1015]}
 )
+MACHINE = {"cpu": "Some CPU", "cores": 6, "threads": 3}
 FIGURES = {
-    "forms": (FORMS, latency.forms_figure, lambda table: latency.forms_caption(table, 17)),
-    "rates": (RATES, latency.rates_figure, latency.rates_caption),
-    "parts": (PARTS, latency.parts_figure, latency.parts_caption),
+    "forms": (FORMS, latency.forms_figure, lambda table: latency.forms_caption(table, 17, MACHINE)),
+    "rates": (RATES, latency.rates_figure, lambda table: latency.rates_caption(table, "broadcast", MACHINE)),
+    "parts": (PARTS, latency.parts_figure, lambda table: latency.parts_caption(table, "broadcast", MACHINE)),
 }
 
 
@@ -44,8 +45,8 @@ def test_figures_say_units_and_write_numbers_as_the_language_does(name: str, lan
     fig = draw(table)
     fig.canvas.draw()
     (ax,) = fig.axes
-    assert re.search(r"\((ms|µs|1/s)\)$", ax.get_xlabel())
-    assert name != "rates" or ax.get_ylabel().endswith("(ms)")
+    assert re.search(r"^[A-Z].*\((ms|µs|1/s)\)$", ax.get_xlabel())
+    assert name != "rates" or re.search(r"^[A-Z].*\(ms\)$", ax.get_ylabel())
     numeric = [ax.xaxis, ax.yaxis] if name == "rates" else [ax.xaxis]
     texts = [label.get_text() for axis in numeric for label in axis.get_ticklabels()]
     assert texts and all(re.fullmatch(r"[\d.,\u202f]+", text) for text in texts)
@@ -66,13 +67,39 @@ def test_captions_hold_the_numbers_of_the_data(language: str) -> None:
     wanted = {"forms": (5123.4, 0), "rates": (2.06, 2), "parts": (0.251, 3)}
     for name, (value, digits) in wanted.items():
         assert labels.number(value, digits) in texts[name]
-        assert "{" not in texts[name] and "nan" not in texts[name] and texts[name].endswith(".")
+        assert "{" not in texts[name] and "nan" not in texts[name] and texts[name].endswith(": 3.")
+        variant = labels.controller("cooperative_maddpg", "none" if name == "forms" else "broadcast")
+        assert f". {variant}; Some CPU, 6 " in texts[name]
     assert "GPU" in texts["forms"] and labels.number(0.7025, 3) in texts["parts"] and "500" in texts["parts"]
+
+
+def test_the_forms_that_are_drawn_are_of_one_variant() -> None:
+    rows = pd.DataFrame({"variant": ["broadcast"] * 2 + ["none"] * 3, "form": ["eager", "onnx"] * 2 + ["homes"]})
+    shown = latency.of_one_variant(rows)
+    assert set(shown.variant) == {"none"} and shown.form.tolist() == ["eager", "onnx", "homes"]
+    assert set(latency.of_one_variant(rows[rows.form != "homes"]).variant) == {"broadcast"}  # the one that is served
+
+
+@pytest.mark.usefixtures("english_page")
+@pytest.mark.parametrize("language", labels.LANGUAGES)
+def test_tables_are_printed_in_the_language_in_use(language: str) -> None:
+    labels.use(language)
+    about = {"request_p50_ms_at_500": 0.642, "request_p99_ms_at_500": 1.054, "saturation_rps": 1783}
+    table = latency.beside(178.1, about | {"rss_mb": 101.8, "ready_s": 0.55}, 208.9)
+    spanish = language == "es"
+    whole = {"≥ 1500", "2000–3000", "13\u202f400"} if spanish else {"≥ 1,500", "2,000–3,000", "13,400"}
+    decimal = {"178,1", "0,642", "1783"} if spanish else {"178.1", "0.642", "1,783"}
+    assert whole | decimal <= set(tables.printed(table).to_numpy().ravel())
+    rates = tables.printed(RATES)
+    assert set(rates.columns).isdisjoint(RATES) and labels.number(0.61, 2) in rates.to_numpy()
+    text = latency.beside_caption("broadcast", MACHINE)
+    assert labels.variant("broadcast") in text and "Some CPU, 6" in text
 
 
 @pytest.mark.usefixtures("english_page")
 def test_a_figure_lies_beside_its_data() -> None:
-    page.publish(lambda: latency.parts_figure(PARTS), lambda: latency.parts_caption(PARTS), "parts", "test", PARTS)
+    _, draw, words = FIGURES["parts"]
+    page.publish(lambda: draw(PARTS), lambda: words(PARTS), "parts", "test", PARTS)
     pd.testing.assert_frame_equal(pd.read_csv(paths.figures("test") / "parts.csv"), PARTS)
 
 

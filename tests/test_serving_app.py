@@ -258,6 +258,7 @@ def test_the_simulation_is_one_episode_of_the_real_community(client: httpx.Clien
     assert answer.status_code == 200
     episode = answer.json()
     assert episode["edition"] == "offline" and episode["row"] == 500 and len(episode["homes"]) == 17
+    assert episode["variant"] == "broadcast"
     # What the policy does in it is what /predict says.
     wanted = client.post("/predict", json={"observations": episode["observations"]}).json()["actions"]
     first = client.post("/simulate/step").json()

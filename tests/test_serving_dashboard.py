@@ -19,6 +19,7 @@ import pytest
 from conftest import find
 from served import exported, free_port, running
 
+from thesis_lib.analysis.page import LOOKS
 from thesis_lib.provenance import write_csv_atomic
 
 CHARTS = (
@@ -129,7 +130,7 @@ def painted(browser: Any) -> dict[str, set[str]]:
 def expected(episode: dict[str, Any], runs: list[dict[str, Any]], homes: list[str]) -> dict[str, dict[str, list[Any]]]:
     """What each chart has to draw, from the answers of /simulate/step and /comparison alone."""
     hours, names, now = episode["hours"], episode["homes"], episode["hours"][-1]
-    live, nothing, other = "Cooperative MADDPG (live)", "No control (cars charge on arrival)", "MARLISA"
+    live, nothing, other = "Cooperative MADDPG (broadcast, live)", "No control (cars charge on arrival)", "MARLISA"
     price = [hour["price"] for hour in hours]
     net = {nothing: runs[0]["net"], other: runs[1]["net"], live: [sum(hour["net"]) for hour in hours]}
     bought = {live: [sum(max(hour["net"][names.index(home)], 0) for hour in hours) for home in homes]}
@@ -212,6 +213,11 @@ def test_what_the_dashboard_draws(browser: Any, results: Path, tmp_path_factory:
         seen = painted(browser)
         assert all(labels <= seen[chart] for chart, labels in visible.items())
 
+        # Controllers have the colours of the thesis' figures.
+        colours = "return Chart.getChart('threeWayComparisonChart').data.datasets.map((set) => set.borderColor)"
+        looks = [LOOKS[name].color.lower() for name in ("marlisa", "cooperative_maddpg")]
+        assert browser.execute_script(colours)[1:] == looks
+
         # Energies and actions have their zeros at one height.
         zeros = "const { y, action } = Chart.getChart('allBuildingsActionsChart').scales; return [y, action].map("
         assert browser.execute_script(zeros + "(axis) => axis.getPixelForValue(0) - axis.getPixelForDecimal(0.5))") == [
@@ -224,14 +230,16 @@ def test_what_the_dashboard_draws(browser: Any, results: Path, tmp_path_factory:
         assert browser.execute_script("return document.documentElement.lang") == "es"
         assert "política en vivo" in browser.find_element("css selector", "h1").text
         assert "edición sin conexión" in browser.find_element("id", "about").text
-        assert "MADDPG cooperativo (en vivo)" in drawn(browser)["threeWayComparisonChart"]
+        assert "MADDPG cooperativo (difusión, en vivo)" in drawn(browser)["threeWayComparisonChart"]
+        assert "en frío" in browser.find_element("id", "footing").text
         browser.find_element("css selector", "[data-language=en]").click()
 
         # Where the episode began stands there when its first hours have left the page.
         began = "live episode begins with the hour Aug 25, 09:00"
-        assert began in browser.find_element("id", "about").text
+        assert began in browser.find_element("id", "footing").text
         browser.execute_script("hours = hours.slice(24); say()")
-        assert began in browser.find_element("id", "about").text
+        # So does that it began cold, and the others did not.
+        assert began in (footing := browser.find_element("id", "footing").text) and "first buys to catch up" in footing
         browser.execute_script("begun = false; look()")
         until(lambda: browser.execute_script("return !looking && hours.length === 48"))
 
@@ -304,6 +312,7 @@ def test_what_the_dashboard_bears(browser: Any, tmp_path: Path, tmp_path_factory
         assert not form.is_displayed()
         pause(browser)
         assert "no evaluated run of the offline edition" in status()
+        assert "continuous year" not in browser.find_element("id", "footing").text  # there is none to speak of
 
         # Answers to a look that was under way when the episode was begun anew change nothing.
         browser.execute_script("""window.held = []; const own = fetch; window.fetch = (...given) =>

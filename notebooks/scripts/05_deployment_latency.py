@@ -25,7 +25,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import labels, page
+from thesis_lib.analysis import labels, page, tables
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
@@ -39,8 +39,8 @@ page.use_style()
 data = dataset.find(edition)
 community = Community.from_citylearn(dataset.load(data), dtype=torch.float32)
 folders = {variant: paths.ROOT / "models" / variant for variant in variants}
-tables = ensure_writable(paths.tables(profile))
-watch = Stopwatch()
+folder_of_tables = ensure_writable(paths.tables(profile))
+watch, machine = Stopwatch(), latency.machine()
 print(f"profile {profile}, {data.edition} edition, models {', '.join(variants)}")
 if seconds < 5:
     display(Markdown("**A trial with few repetitions: what follows shows that everything runs, and is no result.**"))
@@ -50,7 +50,7 @@ if seconds < 5:
 #
 # One decision for all homes, one thread: the network as it was trained, compiled, as one ONNX graph (normaliser, all
 # actors, habits, guard and bounds inside), and, for the strictly local variant, as one graph a home, summed over homes;
-# the network in torch on the GPU too, where one is present.
+# the network in torch on the GPU too, where one is present. The figure is of that variant alone.
 
 # %%
 measured = {}
@@ -60,10 +60,10 @@ with watch("forms"):
     ]
 measured["forms"] = pd.concat(found, ignore_index=True)[["variant", "form", "p50_us", "p99_us"]]
 display(measured["forms"])
-shown = measured["forms"].drop_duplicates("form")  # of the served one; the homes' graphs are those of none
+shown = latency.of_one_variant(measured["forms"])  # of none where it is there: it alone has graphs of the homes
 page.publish(
     lambda: latency.forms_figure(shown),
-    lambda: latency.forms_caption(shown, community.homes),
+    lambda: latency.forms_caption(shown, community.homes, machine),
     "latency_forms",
     profile,
     shown,
@@ -90,7 +90,12 @@ display(measured["batches"])
 # %%
 with watch("service"):
     measured["rates"], measured["parts"], about = latency.service(folders[variants[0]], community, rates, seconds)
-display(measured["rates"])
+tables.publish(
+    measured["rates"],
+    "latency_rates",
+    profile,
+    lambda: latency.rates_caption(measured["rates"], variants[0], machine),
+)
 for name, draw, words in (
     ("rates", latency.rates_figure, latency.rates_caption),
     ("parts", latency.parts_figure, latency.parts_caption),
@@ -98,7 +103,7 @@ for name, draw, words in (
     table = measured[name]
     page.publish(
         lambda draw=draw, table=table: draw(table),
-        lambda words=words, table=table: words(table),
+        lambda words=words, table=table: words(table, variants[0], machine),
         f"latency_{name}",
         profile,
         table,
@@ -126,18 +131,20 @@ display(measured["sizes"])
 if 500 in rates:
     alone = measured["forms"].set_index(["variant", "form"]).p50_us[variants[0], "onnx"]
     measured["beside"] = latency.beside(alone, about, round(float(measured["image"].MB.sum()), 1))
-    display(measured["beside"])
+    tables.publish(
+        measured["beside"], "latency_beside", profile, lambda: latency.beside_caption(variants[0], machine)
+    )
 
 # %%
 for name, table in measured.items():
-    write_csv_atomic(tables / f"latency_{name}.csv", table)
+    write_csv_atomic(folder_of_tables / f"latency_{name}.csv", table)
 record = run_record(
     config,
     data,
     watch,
     seeds=[0],
     device=latency.devices()[-1],
-    parameters={"times": times, "seconds": seconds},
+    parameters={"times": times, "seconds": seconds, "threads": machine["threads"]},
     models={variant: ServedPolicy(folder / "policy.onnx").version for variant, folder in folders.items()},
     service=about,
 )

@@ -145,7 +145,6 @@ labels.TEXT.update(
         "table.charger_kw": ("Cargador (kW)", "Charger (kW)"),
         "table.car_kwh": ("Coche (kWh)", "Car (kWh)"),
         "table.appliance_mwh": ("Electrod. (MWh)", "Appliance (MWh)"),
-        "table.figure": ("Magnitud", "Figure"),
         "table.official": ("Oficial", "Official"),
         "table.generated": ("Generada", "Generated"),
         "table.ratio": ("Cociente", "Ratio"),

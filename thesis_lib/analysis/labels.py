@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -241,6 +242,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.pairs": ("Pares", "Pairs"),
     "table.split": ("Parte", "Split"),
     "table.kpi": ("Indicador", "KPI"),
+    "table.figure": ("Magnitud", "Figure"),
     "table.value": ("Valor", "Value"),
     "table.unit": ("Unidad", "Unit"),
     "table.gate": ("Servicio", "Service"),
@@ -671,8 +673,8 @@ def number(value: float, digits: int | None = 2, *, sign: bool = False) -> str:
 
 
 def decimals(text: str) -> str:
-    """A text with figures such as ``7.4 + 11``, with the language's decimal mark."""
-    return text.replace(".", _choose(",", "."))
+    """A text with figures such as ``7.4 + 11`` or ``≥ 1500``, each as the language writes it."""
+    return re.sub(r"\d+(?:\.\d+)?", lambda found: number(float(found[0]), None), text)
 
 
 def percent(ratio: float, digits: int = 0, *, sign: bool = False) -> str:

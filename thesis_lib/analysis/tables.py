@@ -344,7 +344,7 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             cells = [labels.controller(name) for name in values]
         elif column == "home":
             cells = [str(name).removeprefix("Building_") for name in values]
-        elif column in ("charger_kw", "car_kwh"):  # a text, for a home may have two
+        elif column in ("charger_kw", "car_kwh", "target", "earlier"):  # texts that hold figures
             cells = [labels.decimals(str(value)) for value in values]
         elif column == "unit":
             cells = [labels.unit(name) for name in values]
@@ -361,6 +361,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
                 cells = ["–" if none else cell for none, cell in zip(frame[SERVICE[0]].isna(), cells, strict=True)]
         elif column == "distance":
             cells = [labels.scientific(value) for value in values]
+        elif column in ("p50_ms", "p99_ms"):
+            cells = [labels.number(value, 2) for value in values]
         elif column in ("p_holm", "p_weeks"):
             cells = [labels.p_value(value) for value in values]
         elif pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):

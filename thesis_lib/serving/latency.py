@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,23 +26,26 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from thesis_lib.analysis import labels
+from thesis_lib.analysis.learner import CONTROLLER
 from thesis_lib.analysis.page import TEXT_WIDTH
 from thesis_lib.community.model import Community
 from thesis_lib.maddpg.training import load_policy
+from thesis_lib.provenance import cpu_name
 from thesis_lib.serving import export, load
 from thesis_lib.serving.policy import ServedPolicy, open_graph
 
+THREADS = 1  # of one inference, of `forms` and of the service
 WORDS = {
     "eager": ("torch, tal cual", "torch, eager"),
     "compiled": ("torch, compilado", "torch, compiled"),
     "onnx": ("un grafo ONNX", "one ONNX graph"),
     "homes": ("un grafo por vivienda", "one graph a home"),
-    "time": ("tiempo por decisión (µs)", "time of a decision (µs)"),
-    "rate": ("tasa de peticiones (1/s)", "rate of requests (1/s)"),
-    "answer": ("tiempo de respuesta (ms)", "answer time (ms)"),
+    "time": ("Tiempo por decisión (µs)", "Time of a decision (µs)"),
+    "rate": ("Tasa de peticiones (1/s)", "Rate of requests (1/s)"),
+    "answer": ("Tiempo de respuesta (ms)", "Answer time (ms)"),
     "model": ("modelo", "model"),
     "server": ("servidor: leer y escribir JSON", "server: reading and writing JSON"),
-    "transport": ("HTTP, red local y espera", "HTTP, loopback and waiting"),
+    "transport": ("HTTP, interfaz de bucle local (loopback) y espera", "HTTP, loopback and waiting"),
     "client": ("cliente: escribir y leer JSON", "client: writing and reading JSON"),
     "p50": ("mediana", "median"),
     "p99": ("percentil 99", "99th percentile"),
@@ -60,13 +64,54 @@ WORDS = {
         "Dónde va el tiempo de una petición, con {rate} por segundo (medias, en total {total}{space}ms): {parts}.",
         "Where the time of a request goes, at {rate} a second (means, {total}{space}ms in all): {parts}.",
     ),
+    "beside.caption": (
+        "El servicio junto a sus objetivos, que son para dos núcleos, y a lo que el sistema anterior dijo de sí, que "
+        "no se midió aquí.",
+        "The service beside its targets, which are for two cores, and what the earlier system said of itself, which "
+        "was not measured here.",
+    ),
+    "of": (
+        " {policy}; {cpu}, {cores} núcleos, hilos por inferencia: {threads}.",
+        " {policy}; {cpu}, {cores} cores, threads of an inference: {threads}.",
+    ),
 }
+labels.TEXT.update(
+    {
+        "table.rate": ("Peticiones (1/s)", "Requests (1/s)"),
+        "table.achieved": ("Contestadas (1/s)", "Answered (1/s)"),
+        "table.p50_ms": ("Mediana (ms)", "Median (ms)"),
+        "table.p99_ms": ("Percentil 99 (ms)", "99th percentile (ms)"),
+        "table.failed": ("Fallidas", "Failed"),
+        "table.here": ("Aquí", "Here"),
+        "table.target": ("Objetivo", "Target"),
+        "table.earlier": ("Sistema anterior", "Earlier system"),
+        "figure.inference": ("Inferencia, mediana (µs)", "Inference, median (µs)"),
+        "figure.p50_at_500": ("Petición a 500/s, mediana (ms)", "Request at 500/s, median (ms)"),
+        "figure.p99_at_500": ("Petición a 500/s, percentil 99 (ms)", "Request at 500/s, 99th percentile (ms)"),
+        "figure.highest_rate": ("Tasa máxima (1/s)", "Highest rate (1/s)"),
+        "figure.memory": ("Memoria residente (MB)", "Resident memory (MB)"),
+        "figure.ready": ("Listo tras (s)", "Ready after (s)"),
+        "figure.image": (
+            "Imagen sin su base; la anterior, con ella (MB)",
+            "Image without its base; the earlier one with it (MB)",
+        ),
+    }
+)
 
 
 def word(key: str, **values: object) -> str:
     """A label in the language in use. Raises KeyError."""
     spanish, english = WORDS[key]
     return (spanish if labels.language() == "es" else english).format(**values)
+
+
+def machine() -> dict[str, object]:
+    """What the times are of, for the captions: cpu, cores, threads (of one inference). Never raises."""
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": THREADS}
+
+
+def _of(variant: str, where: Mapping[str, object]) -> str:
+    return word("of", policy=labels.controller(CONTROLLER, variant), **where)
 
 
 def devices() -> list[str]:
@@ -121,8 +166,8 @@ def forms(folder: Path, community: Community, times: int, compiled: bool) -> pd.
         ModelError, CheckpointError: see `ServedPolicy`, `load_policy`.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    served = ServedPolicy(folder / "policy.onnx")
+    torch.set_num_threads(THREADS)
+    served = ServedPolicy(folder / "policy.onnx", THREADS)
     flat = observed(served, community, [4000])
     width = max(served.sizes)
     padded = torch.zeros(1, len(served.homes), width)
@@ -152,7 +197,7 @@ def forms(folder: Path, community: Community, times: int, compiled: bool) -> pd.
         rows.append({"form": "onnx_cuda", **timed(lambda: graph.run(None, {"observations": flat}), times)})
     homes = [folder / "homes" / f"{name}.onnx" for name in served.homes]
     if all(file.is_file() for file in homes):
-        sessions = [open_graph(file.read_bytes()) for file in homes]
+        sessions = [open_graph(file.read_bytes(), THREADS) for file in homes]
 
         def each() -> None:
             for session, part in zip(sessions, parts, strict=True):
@@ -259,21 +304,26 @@ def beside(inference_us: float, about: Mapping[str, float], image_mb: float) -> 
         image_mb: of `image`, without the base.
 
     Returns:
-        Data frame with what, here, target, earlier.
+        Data frame with figure, here, target, earlier; the latter two are texts.
 
     Raises:
         KeyError: 500 was not among the rates.
     """
     rows = [
-        ("inference, median (µs)", inference_us, "<= 250", ""),
-        ("request at 500/s, median (ms)", about["request_p50_ms_at_500"], "<= 1", "50 to 80"),
-        ("request at 500/s, 99th percentile (ms)", about["request_p99_ms_at_500"], "<= 5", ""),
-        ("highest rate (1/s)", about["saturation_rps"], ">= 1500", "12 to 20"),
-        ("resident memory (MB)", about["rss_mb"], "<= 200", "2000 to 3000"),
-        ("ready after (s)", about["ready_s"], "<= 2", "15 to 20"),
-        ("image without its base, whose size is unknown here (MB)", image_mb, "<= 350", "13400 with it"),
+        ("inference", inference_us, "≤ 250", "–"),
+        ("p50_at_500", about["request_p50_ms_at_500"], "≤ 1", "50–80"),
+        ("p99_at_500", about["request_p99_ms_at_500"], "≤ 5", "–"),
+        ("highest_rate", about["saturation_rps"], "≥ 1500", "12–20"),
+        ("memory", about["rss_mb"], "≤ 200", "2000–3000"),
+        ("ready", about["ready_s"], "≤ 2", "15–20"),
+        ("image", image_mb, "≤ 350", "13400"),
     ]
-    return pd.DataFrame(rows, columns=["what", "here", "target", "earlier"])
+    return pd.DataFrame(rows, columns=["figure", "here", "target", "earlier"])
+
+
+def beside_caption(variant: str, where: Mapping[str, object]) -> str:
+    """The caption of `beside`; ``variant`` is the one served, ``where`` a `machine`. Never raises."""
+    return word("beside.caption") + _of(variant, where)
 
 
 def service(
@@ -304,7 +354,7 @@ def service(
     about: dict[str, float] = {}
     found: list[load.Load] = []
     apart = min(rates, key=lambda rate: abs(rate - 500))
-    with load.served(folder) as (url, ready, _):
+    with load.served(folder, threads=THREADS) as (url, ready, _):
         load.open_loop(url, body, min(rates), min(seconds, 1.0))
         answer = httpx.post(f"{url}/predict", content=body).content
         for rate in rates:
@@ -370,6 +420,12 @@ def _mean_ms(work: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - begun) / times * 1e3
 
 
+def of_one_variant(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one variant, so that forms alone differ: of the first of those that have most. Never raises."""
+    chosen = table.groupby("variant", sort=False).size().idxmax()
+    return table[table.variant == chosen].reset_index(drop=True)
+
+
 def forms_figure(table: pd.DataFrame) -> Figure:
     """Bars of `forms`: median, with the 99th percentile as a mark. Never raises."""
     fig, ax = plt.subplots(figsize=(TEXT_WIDTH, 0.8 + 0.4 * len(table)))
@@ -383,10 +439,10 @@ def forms_figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def forms_caption(table: pd.DataFrame, homes: int) -> str:
-    """The caption of `forms_figure`, with its numbers. Never raises."""
+def forms_caption(table: pd.DataFrame, homes: int, where: Mapping[str, object]) -> str:
+    """The caption of `forms_figure`, with its numbers; of one variant, ``where`` a `machine`. Never raises."""
     numbers = (f"{form_name(row.form)} {_micro(row.p50_us)} ({_micro(row.p99_us)})" for row in table.itertuples())
-    return word("forms.caption", homes=homes, forms="; ".join(numbers))
+    return word("forms.caption", homes=homes, forms="; ".join(numbers)) + _of(table.variant.iloc[0], where)
 
 
 def _micro(value: float) -> str:
@@ -409,17 +465,21 @@ def rates_figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def rates_caption(table: pd.DataFrame) -> str:
-    """The caption of `rates_figure`, with the numbers nearest to 500 requests a second and at the end. Never raises."""
+def rates_caption(table: pd.DataFrame, variant: str, where: Mapping[str, object]) -> str:
+    """The caption of `rates_figure`, with the numbers nearest to 500 requests a second and at the end.
+
+    ``variant`` is the one served, ``where`` a `machine`. Never raises.
+    """
     near, last = table.loc[(table.rate - 500).abs().idxmin()], table.iloc[-1]
     numbers = {"p50": near.p50_ms, "p99": near.p99_ms, "last": last.p99_ms}
-    return word(
+    text = word(
         "rates.caption",
         space=labels.SPACE,
         rate=labels.number(near.rate, 0),
         top=labels.number(last.rate, 0),
         **{name: labels.number(value, 2) for name, value in numbers.items()},
     )
+    return text + _of(variant, where)
 
 
 def parts_figure(table: pd.DataFrame) -> Figure:
@@ -431,17 +491,18 @@ def parts_figure(table: pd.DataFrame) -> Figure:
         left += line.ms
     ax.set_xlabel(word("answer"))
     ax.xaxis.set_major_formatter(labels.Numbers())
-    ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    fig.legend(ncols=2, loc="outside upper center")
     return fig
 
 
-def parts_caption(table: pd.DataFrame) -> str:
-    """The caption of `parts_figure`, with its numbers. Never raises."""
+def parts_caption(table: pd.DataFrame, variant: str, where: Mapping[str, object]) -> str:
+    """The caption of `parts_figure`, with its numbers; arguments as of `rates_caption`. Never raises."""
     numbers = (f"{word(row.part)} {labels.number(row.ms, 3)}{labels.SPACE}ms" for row in table.itertuples())
-    return word(
+    text = word(
         "parts.caption",
         space=labels.SPACE,
         rate=labels.number(table.rate.iloc[0], 0),
         total=labels.number(table.ms.sum(), 3),
         parts="; ".join(numbers),
     )
+    return text + _of(variant, where)

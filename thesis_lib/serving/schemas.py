@@ -131,6 +131,7 @@ class Episode(BaseModel):
     edition: str
     dataset: str
     model_version: str
+    variant: str
     row: int
     ended: bool
     homes: list[str]

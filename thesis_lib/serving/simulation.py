@@ -197,6 +197,7 @@ class Simulation:
             edition=self.series.edition,
             dataset=self.series.folder.name,
             model_version=self.policy.version,
+            variant=self.policy.card["variant"],
             row=int(self.state["row"][0]),
             ended=self._ended(),
             homes=self.about["homes"],

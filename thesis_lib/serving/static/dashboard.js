@@ -8,6 +8,7 @@ const HOURS = 6; // simulated at each look
 const FIRST = 48; // at the first one, so that there is something to see
 const SHOWN = 168; // hours kept on the page: the newest one and those within a week before it
 const START = Number(new URLSearchParams(location.search).get("start") ?? 576); // the first test week begins there
+// Cooperative MADDPG and MARLISA have the colours of the thesis' figures (analysis/page.py).
 const BLUE = "#0072b2", ORANGE = "#d55e00", GREEN = "#00795c", PURPLE = "#8e4585", GREY = "#595959", YELLOW = "#b08500";
 
 const TEXT = {
@@ -21,7 +22,8 @@ const TEXT = {
     allBuildingsActionsChart: "All homes in the last hour: sun, battery, car, appliance and their actions",
     flexibilityChart: "Demand, price and state of charge",
     priceResponseChart: "Demand against price: what is moved to cheap hours",
-    live: "Cooperative MADDPG (live)", no_control: "No control", comparator: "Comparison",
+    live: (variant) => `Cooperative MADDPG (${text[variant] ?? variant}, live)`, announce: "announced", broadcast: "broadcast",
+    none: "local", no_control: "No control", comparator: "Comparison",
     charge_on_arrival: "No control (cars charge on arrival)", marlisa: "MARLISA", mpc_forecast: "MPC, forecast (no MARLISA run yet)",
     tuned_rule: "Tuned rule (no MARLISA run yet)", rule: "Spread rule (no MARLISA run yet)",
     business_as_usual: "Business as usual (no MARLISA run yet)", cooperative_maddpg: "Cooperative MADDPG",
@@ -36,8 +38,11 @@ const TEXT = {
     shared: "Another page moves the same episode on: hours that only it was given are missing here.",
     alone: (why) => `Only the live policy is shown: ${why}.`,
     official: "official", offline: "offline",
-    about: (a) => `Data: ${text[a.edition]} edition (${a.dataset}). Policy ${a.model_version}. This page's live episode begins with `
-      + `the hour ${when(start)}; the other controllers' hours are from their continuous year in CityLearn.`,
+    about: (a) => `Data: ${text[a.edition]} edition (${a.dataset}). Policy ${a.model_version}.`,
+    cold: () => `This page's live episode begins with the hour ${when(start)}, cold: batteries and cars at the data set's `
+      + "initial charge.",
+    year: "The other controllers' hours are from their continuous year in CityLearn.",
+    late: "What the policy first buys to catch up with them counts against it.",
   },
   es: {
     title: "Flexibilidad energética de la comunidad: política en vivo",
@@ -49,7 +54,8 @@ const TEXT = {
     allBuildingsActionsChart: "Todas las viviendas en la última hora: sol, batería, coche, electrodoméstico y sus acciones",
     flexibilityChart: "Demanda, precio y estado de carga",
     priceResponseChart: "Demanda frente al precio: lo que se traslada a horas baratas",
-    live: "MADDPG cooperativo (en vivo)", no_control: "Sin control", comparator: "Comparación",
+    live: (variant) => `MADDPG cooperativo (${text[variant] ?? variant}, en vivo)`, announce: "anuncio", broadcast: "difusión",
+    none: "local", no_control: "Sin control", comparator: "Comparación",
     charge_on_arrival: "Sin control (carga al llegar)", marlisa: "MARLISA", mpc_forecast: "MPC con pronóstico (aún sin MARLISA)",
     tuned_rule: "Regla ajustada (aún sin MARLISA)", rule: "Regla de reparto (aún sin MARLISA)",
     business_as_usual: "Práctica habitual (aún sin MARLISA)", cooperative_maddpg: "MADDPG cooperativo",
@@ -65,8 +71,11 @@ const TEXT = {
     shared: "Otra página avanza el mismo episodio: aquí faltan las horas que solo recibió ella.",
     alone: (why) => `Solo se muestra la política en vivo: ${why}.`,
     official: "oficial", offline: "sin conexión",
-    about: (a) => `Datos: edición ${text[a.edition]} (${a.dataset}). Política ${a.model_version}. El episodio en vivo de esta página `
-      + `empieza en la hora del ${when(start)}; las horas de los demás controladores son de su año continuo en CityLearn.`,
+    about: (a) => `Datos: edición ${text[a.edition]} (${a.dataset}). Política ${a.model_version}.`,
+    cold: () => `El episodio en vivo de esta página empieza en la hora del ${when(start)}, en frío: baterías y coches con la `
+      + "carga inicial del conjunto de datos.",
+    year: "Las horas de los demás controladores son de su año continuo en CityLearn.",
+    late: "Lo que la política compra al principio para alcanzarlos cuenta en su contra.",
   },
 };
 
@@ -171,7 +180,10 @@ function say() {
   if (byId("state").textContent !== said) byId("state").textContent = said;
   byId("answered").textContent = last ? text.last(last.toLocaleTimeString(language), hours.at(-1).row) : "";
   byId("status").classList.toggle("down", !ok && state !== "waiting");
-  if (about) byId("about").textContent = text.about(about);
+  if (!about) return;
+  byId("about").textContent = text.about(about);
+  // The others' year begins with row 0, as cold as this episode there.
+  byId("footing").textContent = [text.cold(), runs.length && text.year, runs.length && start && text.late].filter(Boolean).join(" ");
 }
 
 const date = (row, more) => new Date(Date.UTC(2024, 7, 1) + row * 3.6e6).toLocaleString(language,
@@ -181,7 +193,7 @@ const when = (row) => date(row, { hour: "2-digit", minute: "2-digit", hourCycle:
 // The controllers on the page: the live one, and those of the files. Each with the district's and the homes' net, kWh.
 function controllers() {
   const names = about?.homes ?? [];
-  const live = { role: "maddpg", name: text.live, colour: GREEN, dash: [], net: hours.map((hour) => sum(hour.net)),
+  const live = { role: "maddpg", name: text.live(about?.variant), colour: BLUE, dash: [], net: hours.map((hour) => sum(hour.net)),
     homes: Object.fromEntries(names.map((home, i) => [home, hours.map((hour) => hour.net[i])])) };
   const styles = { no_control: [GREY, [6, 4]], comparator: [ORANGE, [2, 3]] };
   const others = runs.filter((run) => styles[run.role]).map((run) => ({
@@ -231,7 +243,7 @@ function lines(id, datasets, scales) {
 
 function draw() {
   const all = controllers(), live = all.at(-1), nothing = all.find((each) => each.role === "no_control");
-  const fill = { target: "-1", above: "rgba(213,94,0,0.30)", below: "rgba(0,121,92,0.30)" };
+  const fill = { target: "-1", above: "rgba(213,94,0,0.30)", below: "rgba(0,114,178,0.30)" };
   lines("comparisonControlChart", nothing ? [line(nothing), line(live, { fill })] : [line(live)], { y: axis(text.demand) });
   lines("threeWayComparisonChart", all.map((each) => line(each)), { y: axis(text.demand) });
 
@@ -258,9 +270,9 @@ function draw() {
     borderWidth: 1, showLine: false, pointStyle: style, pointRadius: 6, yAxisID: "action", order: 0,
     clip: false });
   chart("allBuildingsActionsChart", "bar", { labels: homes.map(short), datasets: [
-    point(text.battery_action, points.battery, BLUE, "rectRot"), point(text.car_action, points.car, PURPLE, "triangle"),
+    point(text.battery_action, points.battery, GREEN, "rectRot"), point(text.car_action, points.car, PURPLE, "triangle"),
     point(text.appliance_action, points.appliance, ORANGE, "circle"),
-    bar(text.pv, now.pv.map((kwh) => -kwh), YELLOW), bar(text.battery, now.battery, BLUE), bar(text.car, used.car, PURPLE),
+    bar(text.pv, now.pv.map((kwh) => -kwh), YELLOW), bar(text.battery, now.battery, GREEN), bar(text.car, used.car, PURPLE),
     bar(text.appliance, used.appliance, ORANGE),
   ] }, { scales: { x: axis(text.home, { stacked: true, ticks: { autoSkip: true, maxRotation: 0 } }),
     y: axis(text.energy, { stacked: true, ...middle }),
@@ -272,7 +284,7 @@ function draw() {
   lines("flexibilityChart", [
     line(live, { yAxisID: "y" }),
     line({ name: text.price, colour: ORANGE, dash: [2, 3], net: hours.map((hour) => hour.price) }, { yAxisID: "price", stepped: true }),
-    line({ name: text.battery_soc, colour: BLUE, dash: [8, 3], net: hours.map((hour) => share(hour.battery_soc)) }, { yAxisID: "soc" }),
+    line({ name: text.battery_soc, colour: GREEN, dash: [8, 3], net: hours.map((hour) => share(hour.battery_soc)) }, { yAxisID: "soc" }),
     line({ name: text.car_soc, colour: PURPLE, dash: [8, 3, 2, 3], net: hours.map((hour) => share(hour.car_soc)) }, { yAxisID: "soc" }),
   ], { soc: panel(text.soc_short, 3, { min: 0, max: 100 }), price: panel(text.price_short, 3), y: panel(text.demand, 4) });
 
