@@ -10,7 +10,12 @@ import pytest
 from scipy import stats
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation, labels, tables
+from thesis_lib.analysis import (
+    evaluation,
+    exploration,  # noqa: F401  (brings the words of its tables)
+    labels,
+    tables,
+)
 from thesis_lib.community import dataset
 from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
