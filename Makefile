@@ -98,6 +98,7 @@ latency: $(STAMP)  ## notebook 05, how long a decision takes: results/thesis (mi
 benchmark: $(STAMP)  ## speed, as ratios measured in the same run: results/speed, README (on a machine that does nothing else)
 	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/model.py --output results/speed/model.json
 	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/training.py --output results/speed/training.json
+	$(BIN)/python benchmarks/where.py --output results/speed/where.json
 	$(BIN)/python benchmarks/independent.py --output results/speed/independent.json
 	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/service.py --year --output results/speed/service.json
 	$(BIN)/python -m thesis_lib.analysis.readme

@@ -26,12 +26,13 @@ from thesis_lib.community import dataset
 from thesis_lib.config import load_config
 from thesis_lib.controllers import LEARNERS
 from thesis_lib.controllers.rules import BusinessAsUsual
-from thesis_lib.maddpg.training import TrainConfig
+from thesis_lib.maddpg.training import CommunityWorld, Run, TrainConfig
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TRAINING = runpy.run_path(str(BENCHMARKS / "training.py"))
 INDEPENDENT = runpy.run_path(str(BENCHMARKS / "independent.py"))
 SERVICE = runpy.run_path(str(BENCHMARKS / "service.py"))
+WHERE = runpy.run_path(str(BENCHMARKS / "where.py"))
 
 
 def parameters(agents: list, part: str) -> list[torch.Tensor]:
@@ -106,6 +107,37 @@ def test_a_whole_training_is_the_pipelines(monkeypatch: pytest.MonkeyPatch, tmp_
     whole = TRAINING["measure_whole"](0, find("offline"), TrainConfig(**settings), str(tmp_path), "cpu")
     assert whole["updates"] == settings["updates"] and 0 < whole["minutes"] < 5
     assert whole["departures_met"] >= 0.99 and 0.5 < whole["composite"] < 1.0
+
+
+def test_every_moment_of_an_update_counts_for_one_part(tmp_path: Path) -> None:
+    options = ["--quick", "--edition", "offline", "--profile", "test"]
+    WHERE["main"]([*options, "--output", str(tmp_path / "where.json")])
+    record = json.loads((tmp_path / "where.json").read_text())
+    figures, rows, kinds = record["figures"], record["rows"], record["operators"]
+    assert [row["part"] for row in rows] == list(WHERE["PARTS"]) and min(row["s"] for row in rows) > 0
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    assert sum(row["s"] for row in rows) == pytest.approx(figures["uncompiled_s_per_update"], abs=1e-4)
+    shares = [kind["share"] for kind in kinds]
+    assert (
+        len(kinds) == 10
+        and shares == sorted(shares, reverse=True)
+        and 0 < sum(shares) < figures["uncompiled_operators_share"] < 1
+    )
+    assert figures["uncompiled_operators_per_update"] > 1000 and record["config"]["batch"] == 4
+
+
+def test_an_update_that_is_timed_is_the_same_update() -> None:
+    settings = load_config("test").train_for("broadcast") | {"batch": 4, "rollout_horizon": 3, "compile": False}
+    policies = []
+    for timed in (False, True):
+        world = CommunityWorld(model("offline", torch.float32), BusinessAsUsual())
+        run = Run(TrainConfig(**settings), world, seed=0)
+        if timed:
+            WHERE["take_turns"]({"uncompiled": run}, 2, 1)
+        while run.updates < 3:
+            run.iterate()
+        policies.append(torch.nn.utils.parameters_to_vector(run.algorithm.policy.parameters()).detach())
+    assert torch.equal(*policies)
 
 
 @pytest.mark.parametrize("name", ["independent_td3", "independent_sac"])

@@ -46,7 +46,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         text = f"# Title\n\n{marked('results')}\n\n{marked('speed')}\n\nRest.\n"
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "docs").mkdir()
-    (tmp_path / readme.ALGORITHM).write_text(f"# Algorithm\n\n{marked('ablations')}\n", encoding="utf-8")
+    text = f"# Algorithm\n\n{marked('ablations')}\n\n{marked('profile')}\n"
+    (tmp_path / readme.ALGORITHM).write_text(text, encoding="utf-8")
     shutil.copytree(paths.configs(), tmp_path / "configs")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     return tmp_path
@@ -153,6 +154,24 @@ def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
     assert "9.5 a second here on both cores, and 165 of single agents" in text and text.endswith("1.0 min of one core.")
     with labels.using("es"):
         assert "102 400 pasos/s" in readme.speed("thesis").replace(labels.SPACE, " ")
+
+
+def test_the_algorithm_tells_where_an_updates_time_goes(root: Path) -> None:
+    assert readme.update_time() == labels.t("readme.nothing", command="make benchmark")
+    figures = {f"{form}_{what}_per_update": 1234.5 for form in ("before", "after") for what in ("s", "operators")}
+    figures |= {"before_operators_share": 0.9, "after_operators_share": 0.7}
+    shares = {("before", "a"): 0.75, ("before", "b"): 0.25, ("after", "a"): 0.5, ("after", "b"): 0.5}
+    rows = [{"form": form, "part": part, "share": share} for (form, part), share in shares.items()]
+    record = {"cpu": "A processor", "cpu_count": 2, "figures": figures, "rows": rows}
+    write_json_atomic(paths.results("speed") / "where.json", record)
+    assert readme.main([]) == 0 and readme.main(["--check"]) == 0
+    text = (root / readme.ALGORITHM).read_text(encoding="utf-8")
+    assert "| Part of an update | before | after |\n| --- | ---: | ---: |\n| a | 75.0% | 50.0% |\n| b | 25.0% |" in text
+    assert (
+        "| seconds an update | 1,234.50 | 1,234.50 |" in text
+        and "| 90.0% | 70.0% |" in text
+        and "A processor, 2 cores." in text
+    )
 
 
 BEGIN, END = marked("results").split("\nold\n")

@@ -175,8 +175,6 @@ def test_settings_carry_the_comments_of_the_profile(monkeypatch: pytest.MonkeyPa
         assert not set(tables.printed(table)["Significado"]) & set(table["meaning"])
 
 
-
-
 @pytest.mark.usefixtures("official")
 def test_a_run_comes_back_from_the_flows_it_stored() -> None:
     run, service, community = evaluation.roll(

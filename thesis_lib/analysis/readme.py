@@ -4,9 +4,9 @@
     python -m thesis_lib.analysis.readme --check   say whether they hold what the rows say
 
 Two parts of the READMEs: ``results``, from ``results/thesis/kpis.csv``, whose first paragraph says who is ahead,
-whoever that is; and ``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. One of docs/algorithm.md:
-``ablations``, from the runs in ``results/ablations/``. No number is typed, and a test fails when a part and its files
-differ.
+whoever that is; and ``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. Two of docs/algorithm.md:
+``ablations``, from the runs in ``results/ablations/``; and ``profile``, from ``results/speed/where.json``. No number is
+typed, and a test fails when a part and its files differ.
 """
 
 from __future__ import annotations
@@ -250,6 +250,24 @@ def _learned(training: dict[str, Any]) -> str:
     return labels.t("speed.learned", usual=usual, ours=ours, minutes=minutes)
 
 
+def update_time() -> str:
+    """The part ``profile``: where the time of an update goes, in English; without a measurement, one sentence."""
+    record = _record(paths.results("speed") / "where.json")
+    if record is None:
+        return labels.t("readme.nothing", command="make benchmark")
+    forms = list(dict.fromkeys(row["form"] for row in record["rows"]))
+    shares = {(row["part"], row["form"]): labels.percent(row["share"], 1) for row in record["rows"]}
+    lines = [[part, *(shares[part, form] for form in forms)] for part in dict.fromkeys(part for part, _ in shares)]
+    for what, name, digits in (("seconds an update", "s", 2), ("operators started", "operators", 0)):
+        figures = (record["figures"][f"{form}_{name}_per_update"] for form in forms)
+        lines.append([what, *(labels.number(value, digits) for value in figures)])
+    own = [labels.percent(record["figures"][f"{form}_operators_share"], 1) for form in forms]
+    lines.append(["operators' own time, of what the profiler saw", *own])
+    table = [["Part of an update", *forms], ["---", *["---:"] * len(forms)], *lines]
+    about = _measured_on("benchmarks/where.py", record)
+    return "\n".join("| " + " | ".join(line) + " |" for line in table) + f"\n\n{about}"
+
+
 def _record(file: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
@@ -314,7 +332,8 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
         pairs = [(ablations.CONTROLLER, name) for name in asked]
         weeks = comparison.weekly("ablations", pairs, engine=ABLATED["engine"], edition=ABLATED["edition"])
         changes = differences(evaluation.gather("ablations") if evaluation.runs("ablations") else None, weeks)
-        texts[file] = written(file.read_text(encoding="utf-8"), "ablations", changes, ALGORITHM)
+        text = written(file.read_text(encoding="utf-8"), "ablations", changes, ALGORITHM)
+        texts[file] = written(text, "profile", update_time(), ALGORITHM)
     return texts
 
 
