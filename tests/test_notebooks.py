@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import jupytext
+import matplotlib
 import nbformat
 import pytest
 
 from thesis_lib import notebooks, paths
+from thesis_lib.analysis import labels
+from thesis_lib.community import dataset
 
 SCRIPTS = sorted(file.stem for file in paths.scripts().glob("*.py"))
 
@@ -56,6 +59,26 @@ def test_each_notebook_has_one_cell_of_parameters_and_a_mock(name):
     mock = tagged.metadata["nbmake"]["mock"]
     assert mock.keys() <= parameters.keys()
     assert mock["profile"] == "test"
+
+
+@pytest.mark.parametrize("asked", ["", "offline"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_notebook_takes_the_profiles_edition_unless_asked_for_another(name, asked, monkeypatch):
+    """Its first cells, up to the data: the thesis is of the official edition, or stops."""
+
+    class Found(Exception):
+        pass
+
+    def find(edition):
+        raise Found(edition)
+
+    monkeypatch.setattr(dataset, "find", find)
+    code = [cell.source for cell in notebooks.read_script(name).cells if cell.cell_type == "code"]
+    names = {}
+    with matplotlib.rc_context(), labels.using("en"), pytest.raises(Found) as found:
+        exec(code[0], names)
+        exec(code[1], names | {"profile": "thesis"} | ({"edition": asked} if asked else {}))
+    assert str(found.value) == (asked or "official")
 
 
 def test_no_notebook_without_a_script():
