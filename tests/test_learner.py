@@ -189,9 +189,29 @@ def test_rows_count_on_where_new_code_makes_the_same(
         check(train=config.train | {"discount": 0.5})
     rows = (folders[1] / "kpis.csv").read_text()
     (folders[1] / "kpis.csv").write_text(rows.replace("cost", "price", 1))
+    folders.append(paths.run("test", data.edition, evaluation.REFERENCE, "default", 0))  # made anew too, if it is old
+    (folders[2] / "run.json").write_text(json.dumps({"recipe": "of other code"}))
     before = {file: file.read_bytes() for folder in folders for file in folder.iterdir()}
     assert not check() and "differs in kpis.csv: nothing is kept" in said[-1]
-    assert {file: file.read_bytes() for folder in folders for file in folder.iterdir()} == before
+    assert {file: file.read_bytes() for file in (tmp_path / "results").rglob("*.*") if file.is_file()} == before
+
+
+def test_a_recheck_killed_while_it_puts_rows_back_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, folder = tmp_path / "copy", tmp_path / "runs" / "seed_0"
+    for place, text in ((copy, "old"), (folder, "new")):
+        place.mkdir(parents=True)
+        (place / "kpis.csv").write_text(text)
+
+    def kill(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", kill)
+        recheck._put_back(copy, folder)
+    assert [file.read_text() for file in folder.parent.rglob("kpis.csv")] == ["old"]
+    folder.mkdir()
+    recheck._put_back(copy, folder)
+    assert [file.relative_to(folder.parent).as_posix() for file in folder.parent.rglob("*.csv")] == ["seed_0/kpis.csv"]
 
 
 def test_a_training_without_time_for_an_update_is_told(data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
