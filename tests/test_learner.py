@@ -20,7 +20,7 @@ from thesis_lib.analysis import evaluation, gap, gradients, learner, recheck
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
-from thesis_lib.config import load_config
+from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers.disturbed import Disturbed
 from thesis_lib.controllers.rules import BusinessAsUsual
 
@@ -219,6 +219,17 @@ def test_a_training_without_time_for_an_update_is_told(data, tmp_path: Path, mon
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     with pytest.raises(evaluation.EvaluationError, match="raise train.minutes"):
         learner.learn(config, "broadcast", 0, data, overrides={"minutes": 1e-9}, end=48, say=lambda line: None)
+
+
+def test_a_compiler_that_is_missing_is_told_before_anything_is_done(
+    data: dataset.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("test", engines=["model"])
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="no no-such-compiler: install it, name yours in CXX, or set compile: false"):
+        learner.learn(config, "broadcast", 0, data, overrides={"compile": True}, end=48, say=str)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_tells_what_it_cannot_do_in_one_line(capsys: pytest.CaptureFixture) -> None:
