@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from thesis_lib import paths, provenance
-from thesis_lib.analysis import evaluation, gap, gradients, learner, recheck
+from thesis_lib.analysis import evaluation, gap, gradients, learner, optimum, recheck
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
@@ -335,8 +335,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def planned(root: Path, profile: str = "test") -> dict[str, int]:
-    """Rule -> number of jobs that a dry run announces."""
+def dry_run(root: Path, profile: str) -> str:
+    """What a dry run of the pipeline says."""
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--rerun-triggers", "mtime"]
     answer = subprocess.run(
         [*command, "--config", f"profile={profile}"],
@@ -346,8 +346,32 @@ def planned(root: Path, profile: str = "test") -> dict[str, int]:
         text=True,
     )
     assert answer.returncode == 0, answer.stderr + answer.stdout
-    lines = [line.split() for line in answer.stdout.splitlines()]
+    return answer.stdout
+
+
+def planned(root: Path, profile: str = "test") -> dict[str, int]:
+    """Rule -> number of jobs that a dry run announces."""
+    lines = [line.split() for line in dry_run(root, profile).splitlines()]
     return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit() and line[0] != "total"}
+
+
+def test_the_claims_wait_for_the_ablations_rows_of_a_fresh_clone(clone: Path, data: dataset.Dataset) -> None:
+    lines = dry_run(clone, "test").splitlines()
+    read = lines[lines.index("rule claims:") + 1]
+    runs = evaluation.runs("ablations", data.edition)
+    assert all((run.folder / "run.json").relative_to(paths.ROOT).as_posix() in read for run in runs)
+
+
+@pytest.mark.parametrize("variant", [optimum.BOUND, optimum.REPLAY])
+def test_the_optimum_is_computed_again_if_either_of_its_rows_is_old(clone: Path, official: Any, variant: str) -> None:
+    folder = paths.run("thesis", official.edition, optimum.CONTROLLER, variant, 0).relative_to(paths.ROOT)
+    file = clone / folder / "run.json"
+    committed = file.read_text()
+    file.write_text(json.dumps(json.loads(committed) | {"recipe": "of other code"}))
+    try:
+        assert planned(clone, "thesis")["optimum"] == 1
+    finally:
+        file.write_text(committed)
 
 
 def test_rows_of_todays_recipe_are_not_made_again(clone: Path, data: dataset.Dataset) -> None:
