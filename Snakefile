@@ -66,6 +66,9 @@ def waits(controller, variant, seed):
         before = [reference()]
     elif controller == optimum.CONTROLLER:
         recipe, before = optimum.recipe(CONFIG, DATA), [reference()]
+        if variant == optimum.REPLAY:  # rolled in the profile's engines
+            how = {"settings": optimum._settings(CONFIG), "code": optimum.CODE}
+            recipe = evaluation.recipe_of(controller, 0, DATA, CONFIG.engines, **how)
     else:
         homes = 0 if variant == "default" else int(variant.removeprefix("homes_"))
         settings = evaluation.settings_of(controller, int(seed))
@@ -84,8 +87,9 @@ RULES = [(name, "default", seed) for name in CONFIG.controllers for seed in (CON
 SIZES = sorted({learner.homes_of(CONFIG, variant) for variant in CONFIG.variants} - {0})
 TRAINED = [(learner.CONTROLLER, variant, seed) for variant in CONFIG.variants for seed in CONFIG.seeds]
 COMPARED = [(name, "default", seed) for name in CONFIG.learners for seed in CONFIG.seeds]
-BOUND = [(optimum.CONTROLLER, optimum.BOUND, 0)] if PROFILE == "thesis" else []  # minutes, and the year is needed
-for run in [*RULES, *COMPARED, *BOUND, *((evaluation.REFERENCE, evaluation.variant_of(homes), 0) for homes in SIZES), *TRAINED]:
+# Minutes, and the year is needed.
+OPTIMUM = [(optimum.CONTROLLER, kind, 0) for kind in (optimum.BOUND, optimum.REPLAY)] if PROFILE == "thesis" else []
+for run in [*RULES, *COMPARED, *OPTIMUM, *((evaluation.REFERENCE, evaluation.variant_of(homes), 0) for homes in SIZES), *TRAINED]:
     waits(*run)  # all of them, before Snakemake looks at the time of any
 SHOWN = [f"{RESULTS}/reports/02_training_{variant}_seed_{CONFIG.seeds[0]}.html" for variant in CONFIG.variants]
 
@@ -154,7 +158,7 @@ rule compared_learner:
 
 rule optimum:
     input:
-        waits(*BOUND[0]) if BOUND else []
+        [name for run in OPTIMUM for name in waits(*run)]
     output:
         update(rows(optimum.CONTROLLER, optimum.BOUND, 0)),
         update(rows(optimum.CONTROLLER, optimum.REPLAY, 0))
@@ -173,7 +177,7 @@ rule training:
 
 rule baselines:
     input:
-        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, [rows(*run) for run in RULES + COMPARED + BOUND + TRAINED]
+        "notebooks/scripts/03_baselines.py", SETTINGS, LIBRARY, [rows(*run) for run in RULES + COMPARED + OPTIMUM + TRAINED]
     output:
         update(f"{RESULTS}/reports/03_baselines.html"),
         update(f"{RESULTS}/kpis.csv")
@@ -202,7 +206,8 @@ rule latency:
 rule claims:
     input:
         "notebooks/scripts/07_claims.py", SETTINGS, LIBRARY, f"{RESULTS}/kpis.csv",
-        [name for name in ("results/ablations/kpis.csv", f"{RESULTS}/latency.json") if Path(name).is_file()]
+        [run.as_posix() for run in Path(f"results/ablations/runs/{EDITION}").glob("*/*/seed_*/run.json")],
+        [name for name in [f"{RESULTS}/latency.json"] if Path(name).is_file()]
     output:
         update(f"{RESULTS}/reports/07_claims.html")
     shell:

@@ -79,6 +79,9 @@ def test_overrides_replace_values():
         ({"train": raw("quick")["train"] | {"rollout_horizon": 408}}, "rollout_horizon: at most 407"),
         ({"variants": {"mine": {"coordination": "telepathy"}}}, "train: key 'coordination'"),
         ({"variants": {"mine": {"coordinatoin": "none"}}}, "unknown key 'coordinatoin'"),
+        ({"variants": {"mine/own": {}}}, "'mine/own' cannot name a folder"),
+        ({"controllers": ["business_as_usual", "rul"]}, "controllers: no controller 'rul'; allowed are charge_on_arr"),
+        ({"controllers": ["rule"]}, "controllers: add business_as_usual"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(overrides, says):
@@ -86,6 +89,49 @@ def test_what_cannot_be_used_is_told_in_one_line(overrides, says):
         load_config("quick", **overrides)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+REPLAY = {"rollout_horizon": 0, "copies": 32, "replay_capacity": 1000, "warmup_hours": 31, "collect_hours": 48}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "says"),
+    [
+        ({"shared_actors": True, "trained_homes": 5}, {"shared_actors": False}, "trained_homes: needs shared_actors"),
+        ({"shared_actors": True, "trained_homes": 5}, {"coordination": "attention"}, "not with coordination: att"),
+        ({}, {"weights": {"cost": 1.0}}, "weights: give cost, emissions, ramping, daily_peak, import, each once"),
+        ({}, {"weights": raw("quick")["train"]["weights"] | {"peak": 0.1}}, "weights: give cost, emissions"),
+        ({"observation_missing": 0.99}, {"observation_missing": 1.0}, "observation_missing: below 1"),
+        ({"coordination": "broadcast", "broadcast_delay": 1}, {"coordination": "none"}, "broadcast_delay: needs"),
+        ({"coordination": "broadcast", "broadcast_delay": 1}, {"coordination": "announce"}, "set broadcast_delay: 0"),
+        (REPLAY, {"warmup_hours": 32}, "warmup_hours: at most 31, for then 32 copies"),
+        (REPLAY, {"copies": 1001, "warmup_hours": 0}, "copies: at most replay_capacity, 1000"),
+        (REPLAY | {"return_hours": 48}, {"return_hours": 49}, "return_hours: at most collect_hours, 48"),
+        (REPLAY | {"warmup_hours": 0}, {"return_hours": 2}, "warmup_hours: at least 1 with return_hours above 1"),
+        ({"rollout_horizon": 1, "warmup_hours": 99999}, {"rollout_horizon": 0}, "warmup_hours: at most"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told_before_a_training(good, bad, says):
+    load_config("quick", variants={"mine": good})
+    with pytest.raises(ConfigError, match=f"quick.yaml: .*{says}") as caught:
+        load_config("quick", variants={"mine": good | bad})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("learner", "good", "bad", "says"),
+    [
+        ("maddpg", {"warmup_hours": 117}, {"warmup_hours": 118}, "warmup_hours: at most 117"),
+        ("independent_td3", {"warmup_hours": 1000}, {"copies": 30001}, "copies: at most replay_capacity, 30000"),
+        ("independent_sac", {"return_hours": 48}, {"return_hours": 49}, "return_hours: at most collect_hours, 48"),
+        ("marlisa", {}, {"weights": {}}, "weights: give cost"),
+    ],
+)
+def test_the_compared_learners_settings_have_to_go_together_too(learner, good, bad, says):
+    own = raw("thesis")["learners"][learner]
+    load_config("thesis", learners={learner: own | good})
+    with pytest.raises(ConfigError, match=f"thesis.yaml: learners.{learner}: {says}"):
+        load_config("thesis", learners={learner: own | good | bad})
 
 
 @pytest.mark.parametrize(
@@ -98,6 +144,12 @@ def test_a_broken_file_is_told_in_one_line(tmp_path, text, says):
     with pytest.raises(ConfigError, match=says) as caught:
         load_config(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_profile_is_named_as_a_folder(tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw("quick") | {"profile": "../mine"}))
+    with pytest.raises(ConfigError, match="mine.yaml: '../mine' cannot name a folder: use letters"):
+        load_config(tmp_path / "mine.yaml")
 
 
 def test_an_unknown_profile_or_variant_names_the_known_ones():

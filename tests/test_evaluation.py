@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from thesis_lib import paths
-from thesis_lib.analysis import evaluation
+from thesis_lib.analysis import evaluation, learner
 from thesis_lib.analysis.evaluation import EvaluationError, evaluate_controller
 from thesis_lib.community import dataset
 from thesis_lib.controllers import rules
+from thesis_lib.controllers.linear import SolverError
 
 END = 72
 
@@ -201,6 +202,45 @@ def test_bad_requests_are_refused_before_anything_is_written(data, elsewhere):
     with pytest.raises(EvaluationError, match="no finished run"):
         evaluation.collect("trial")
     assert not list(elsewhere.rglob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["rule", "--seed", "3"], "--seed 3: rule draws nothing and has seed 0 alone"),
+        (["random", "--seed", "-1"], "--seed -1: 0 or above"),
+        (["rule", "--homes", "-5"], "--homes -5: say how many"),
+    ],
+)
+def test_the_command_refuses_a_seed_without_chance_and_less_than_no_home(asked, says, elsewhere, capsys):
+    assert evaluation.main(asked) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {says}") and error.count("\n") == 1
+    assert not list(elsewhere.iterdir())
+
+
+class Broken(rules.SpreadCharging):
+    def act(self, observations):
+        return super().act(observations) * float("nan")
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("engine", evaluation.ENGINES)
+def test_a_controller_that_returns_a_nan_is_an_error_that_commands_tell(engine, data):
+    run("business_as_usual", rules.BusinessAsUsual(), data, (engine,))
+    with pytest.raises(EvaluationError, match="returned a NaN at row 0: look at its inputs"):
+        run("rule", Broken, data, (engine,))
+    assert EvaluationError in learner.ERRORS
+
+
+def test_a_programme_without_a_solution_is_told_in_one_line(monkeypatch, capsys):
+    def fail(*args, **named):
+        raise SolverError("HiGHS found no optimum: Infeasible")
+
+    monkeypatch.setattr(paths, "ROOT", paths.LIBRARY.parent)  # for the profile; nothing is written
+    monkeypatch.setattr(evaluation, "evaluate_controller", fail)
+    assert evaluation.main(["mpc_forecast", "--profile", "test"]) == 1
+    assert capsys.readouterr().err.endswith("error: HiGHS found no optimum: Infeasible\n")
 
 
 def test_gate():

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from thesis_lib import paths, provenance
-from thesis_lib.analysis import evaluation, gap, gradients, learner, recheck
+from thesis_lib.analysis import evaluation, gap, gradients, learner, optimum, recheck
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
-from thesis_lib.config import load_config
+from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers.disturbed import Disturbed
 from thesis_lib.controllers.rules import BusinessAsUsual
 
@@ -189,9 +189,29 @@ def test_rows_count_on_where_new_code_makes_the_same(
         check(train=config.train | {"discount": 0.5})
     rows = (folders[1] / "kpis.csv").read_text()
     (folders[1] / "kpis.csv").write_text(rows.replace("cost", "price", 1))
+    folders.append(paths.run("test", data.edition, evaluation.REFERENCE, "default", 0))  # made anew too, if it is old
+    (folders[2] / "run.json").write_text(json.dumps({"recipe": "of other code"}))
     before = {file: file.read_bytes() for folder in folders for file in folder.iterdir()}
     assert not check() and "differs in kpis.csv: nothing is kept" in said[-1]
-    assert {file: file.read_bytes() for folder in folders for file in folder.iterdir()} == before
+    assert {file: file.read_bytes() for file in (tmp_path / "results").rglob("*.*") if file.is_file()} == before
+
+
+def test_a_recheck_killed_while_it_puts_rows_back_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, folder = tmp_path / "copy", tmp_path / "runs" / "seed_0"
+    for place, text in ((copy, "old"), (folder, "new")):
+        place.mkdir(parents=True)
+        (place / "kpis.csv").write_text(text)
+
+    def kill(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", kill)
+        recheck._put_back(copy, folder)
+    assert [file.read_text() for file in folder.parent.rglob("kpis.csv")] == ["old"]
+    folder.mkdir()
+    recheck._put_back(copy, folder)
+    assert [file.relative_to(folder.parent).as_posix() for file in folder.parent.rglob("*.csv")] == ["seed_0/kpis.csv"]
 
 
 def test_a_training_without_time_for_an_update_is_told(data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +219,17 @@ def test_a_training_without_time_for_an_update_is_told(data, tmp_path: Path, mon
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     with pytest.raises(evaluation.EvaluationError, match="raise train.minutes"):
         learner.learn(config, "broadcast", 0, data, overrides={"minutes": 1e-9}, end=48, say=lambda line: None)
+
+
+def test_a_compiler_that_is_missing_is_told_before_anything_is_done(
+    data: dataset.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("test", engines=["model"])
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="no no-such-compiler: install it, name yours in CXX, or set compile: false"):
+        learner.learn(config, "broadcast", 0, data, overrides={"compile": True}, end=48, say=str)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_tells_what_it_cannot_do_in_one_line(capsys: pytest.CaptureFixture) -> None:
@@ -304,8 +335,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def planned(root: Path, profile: str = "test") -> dict[str, int]:
-    """Rule -> number of jobs that a dry run announces."""
+def dry_run(root: Path, profile: str) -> str:
+    """What a dry run of the pipeline says."""
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--rerun-triggers", "mtime"]
     answer = subprocess.run(
         [*command, "--config", f"profile={profile}"],
@@ -315,8 +346,32 @@ def planned(root: Path, profile: str = "test") -> dict[str, int]:
         text=True,
     )
     assert answer.returncode == 0, answer.stderr + answer.stdout
-    lines = [line.split() for line in answer.stdout.splitlines()]
+    return answer.stdout
+
+
+def planned(root: Path, profile: str = "test") -> dict[str, int]:
+    """Rule -> number of jobs that a dry run announces."""
+    lines = [line.split() for line in dry_run(root, profile).splitlines()]
     return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit() and line[0] != "total"}
+
+
+def test_the_claims_wait_for_the_ablations_rows_of_a_fresh_clone(clone: Path, data: dataset.Dataset) -> None:
+    lines = dry_run(clone, "test").splitlines()
+    read = lines[lines.index("rule claims:") + 1]
+    runs = evaluation.runs("ablations", data.edition)
+    assert all((run.folder / "run.json").relative_to(paths.ROOT).as_posix() in read for run in runs)
+
+
+@pytest.mark.parametrize("variant", [optimum.BOUND, optimum.REPLAY])
+def test_the_optimum_is_computed_again_if_either_of_its_rows_is_old(clone: Path, official: Any, variant: str) -> None:
+    folder = paths.run("thesis", official.edition, optimum.CONTROLLER, variant, 0).relative_to(paths.ROOT)
+    file = clone / folder / "run.json"
+    committed = file.read_text()
+    file.write_text(json.dumps(json.loads(committed) | {"recipe": "of other code"}))
+    try:
+        assert planned(clone, "thesis")["optimum"] == 1
+    finally:
+        file.write_text(committed)
 
 
 def test_rows_of_todays_recipe_are_not_made_again(clone: Path, data: dataset.Dataset) -> None:

@@ -695,6 +695,23 @@ def test_the_client_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixture
     assert "does not answer" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"<html>\n<body>Welcome</body>\n</html>", "says no edition but: <html> <body>Welcome"),
+        (b'{"version": 1}', 'says no edition but: {"version": 1}'),
+        (b"[1, 2]", r"says no edition but: \[1, 2\]"),
+        (b"", "says no edition but: nothing"),
+    ],
+)
+def test_the_client_says_in_one_line_that_another_service_answers(content: bytes, says: str) -> None:
+    other = httpx.MockTransport(lambda request: httpx.Response(200, content=content))
+    with httpx.Client(base_url="http://other", transport=other) as client:
+        with pytest.raises(clients.ServiceError, match=says) as caught:
+            clients.RemotePolicy(client).edition()
+    assert "\n" not in str(caught.value)
+
+
 def test_the_client_stops_at_data_of_another_edition(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -355,8 +355,15 @@ def test_wrong_arguments_end_in_one_line_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
+    content = torch.load(checkpoint(tmp_path / "other.pt"), weights_only=True)
+    content["config"]["algorithm"] = content["config"].pop("coordination")  # as of another learner, or of older keys
+    torch.save(content, tmp_path / "other.pt")
     out = tmp_path / "out"
-    for name, says in (("missing.pt", "train first"), ("broken.pt", "no readable checkpoint")):
+    for name, says in (
+        ("missing.pt", "train first"),
+        ("broken.pt", "no readable checkpoint"),
+        ("other.pt", "other.pt was trained with other settings than cooperative_maddpg has now ('coordination' is the"),
+    ):
         assert export.main([str(tmp_path / name), "--out", str(out), "--edition", "offline"]) == 1
         error = capsys.readouterr().err
         assert says in error and error.startswith("error: ") and error.count("\n") == 1

@@ -7,6 +7,7 @@ which keys they know.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,12 @@ class Config(BaseModel):
         if len(set(seeds)) < len(seeds):
             raise ValueError("each seed may stand once only")
         return seeds
+
+    @model_validator(mode="after")
+    def _names_are_folders(self) -> Config:
+        for name in (self.profile, *self.variants):
+            paths.results(name)  # its error says which name and why
+        return self
 
     @model_validator(mode="after")
     def _variants_override_train(self) -> Config:
@@ -94,7 +101,7 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
 
     Raises:
         ConfigError: no such profile, a file that is not YAML, a key that is missing or unknown, a value
-            that cannot be used. One line.
+            that cannot be used, values that do not go together. One line.
     """
     path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else paths.configs() / f"{profile}.yaml"
     try:
@@ -112,12 +119,14 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
         config = Config(**(settings | overrides))
     except ValidationError as error:
         raise ConfigError(f"{path.name}: {_one_line(error, Config)}") from None
-    from thesis_lib.controllers import LEARNERS  # here, because they bring torch
+    from thesis_lib.analysis.evaluation import REFERENCE  # here, because they bring torch, and the first this module
+    from thesis_lib.controllers import CONTROLLERS, LEARNERS
     from thesis_lib.maddpg.training import TrainConfig
 
+    checked: dict[str, dict[str, Any]] = {}
     for variant in config.variants:
         try:
-            TrainConfig(**config.train_for(variant))
+            checked[f"variants.{variant}"] = TrainConfig(**config.train_for(variant)).model_dump()
         except ValidationError as error:
             raise ConfigError(f"{path.name}: train: {_one_line(error, TrainConfig)}") from None
     for name in config.learners:
@@ -125,17 +134,49 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
             raise ConfigError(f"{path.name}: unknown learner 'learners.{name}'; allowed are {_listed(LEARNERS)}")
         model = LEARNERS[name].Config
         try:
-            model(**config.learner_for(name))
+            checked[f"learners.{name}"] = model(**config.learner_for(name)).model_dump()
         except ValidationError as error:
             raise ConfigError(f"{path.name}: learners.{name}: {_one_line(error, model)}") from None
-    longest = max(stop - start for start, stop in blocks("train")) - 1  # hours of a window, and one row more
-    asked = {f"variants.{name}": config.train_for(name) for name in config.variants}
-    asked |= {f"learners.{name}": config.learner_for(name) for name in config.learners}
-    for where, settings in asked.items():
-        for key in ("rollout_horizon", "collect_hours"):
-            if settings.get(key, 0) > longest:
-                raise ConfigError(f"{path.name}: {where}: {key}: at most {longest}, the longest train block")
+    for where, values in checked.items():
+        if fault := next(_faults(values), None):
+            raise ConfigError(f"{path.name}: {where}: {fault}")
+    for name in config.controllers:
+        if name not in CONTROLLERS:
+            raise ConfigError(f"{path.name}: controllers: no controller '{name}'; allowed are {_listed(CONTROLLERS)}")
+    if REFERENCE not in config.controllers:
+        raise ConfigError(f"{path.name}: controllers: add {REFERENCE}, which all the others are measured against")
     return config
+
+
+def _faults(settings: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the settings of a training that no key shows alone: it would fail late, or never begin."""
+    from thesis_lib.community.kpis import WEIGHTS  # here, because it brings torch
+
+    longest = max(stop - start for start, stop in blocks("train")) - 1  # hours of a window, and one row more
+    for key in ("rollout_horizon", "collect_hours"):
+        if settings.get(key, 0) > longest:
+            yield f"{key}: at most {longest}, the longest train block"
+    if settings["weights"].keys() != WEIGHTS.keys():
+        yield f"weights: give {_listed(WEIGHTS)}, each once, not {_listed(settings['weights'])}"
+    if settings.get("observation_missing", 0) == 1:
+        yield "observation_missing: below 1, for with 1 no reading ever arrives"
+    if settings.get("trained_homes") and not settings["shared_actors"]:
+        yield "trained_homes: needs shared_actors: true, since actors of their own know their own homes only"
+    if settings.get("trained_homes") and settings["coordination"] == "attention":
+        yield "trained_homes: not with coordination: attention, whose weights are not taken to other homes"
+    if settings.get("broadcast_delay") and settings["coordination"] != "broadcast":
+        yield "broadcast_delay: needs coordination: broadcast, the only one that can be late"
+    if settings.get("rollout_horizon"):
+        return  # what follows is about the replay memory
+    copies, capacity = settings["copies"], settings["replay_capacity"]
+    if copies > capacity:
+        yield f"copies: at most replay_capacity, {capacity}, which takes an hour of all of them at once"
+    if "rollout_horizon" in settings and settings["warmup_hours"] * copies > capacity:  # the others stop at a full one
+        yield f"warmup_hours: at most {capacity // copies}, for then {copies} copies have filled replay_capacity"
+    if settings["return_hours"] > settings["collect_hours"]:
+        yield f"return_hours: at most collect_hours, {settings['collect_hours']}; else no transition is ever whole"
+    if settings["return_hours"] > 1 and settings["warmup_hours"] == 0:
+        yield "warmup_hours: at least 1 with return_hours above 1, or the first update finds nothing to learn from"
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:

@@ -1,6 +1,7 @@
-"""Where everything lies: the one place that knows the folders of the repository.
+"""Where everything lies: the folders of the repository, and of every run, from names that cannot leave them.
 
-No other file builds a path from pieces of its own, and nothing depends on where a process was started.
+Elsewhere a file is named within one of these folders, or from ``ROOT`` where one module alone knows it (``models/``,
+``docs/``). Nothing depends on where a process was started.
 """
 
 from __future__ import annotations

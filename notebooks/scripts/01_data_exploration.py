@@ -23,7 +23,7 @@
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test"}}
 profile = "quick"
-edition = "auto"  # official, offline, or auto: official if it can be had
+edition = ""  # official, offline or auto; empty: as the profile says
 language = "en"  # of what is shown here: es or en
 
 # %%
@@ -35,10 +35,12 @@ from IPython.display import display
 from thesis_lib import paths
 from thesis_lib.analysis import exploration, labels, page, tables
 from thesis_lib.community import dataset, sessions, splits
+from thesis_lib.config import load_config
 
+config = load_config(profile)
 labels.use(language)
 page.use_style()
-data = dataset.find(edition)
+data = dataset.find(edition or config.edition)
 series = exploration.read(data)
 stays, cycles = sessions.read_sessions(data.schema), sessions.read_cycles(data.schema)
 

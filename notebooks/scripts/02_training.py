@@ -12,7 +12,7 @@
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "updates": 2}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
-edition = "auto"  # official | offline | auto (official if it can be had)
+edition = ""  # official | offline | auto; empty: as the profile says
 language = ""  # of what is shown here: es | en; empty: as the profile says
 variant = "announce"  # one of the profile's variants
 seed = 0  # of weights, training windows and noise
@@ -40,7 +40,7 @@ labels.use(language or config.language)
 page.use_style()
 keep = profile if seed == 0 else None  # figures and tables of other seeds are shown here, not kept
 torch.set_num_threads(config.threads)
-data = dataset.find(edition)
+data = dataset.find(edition or config.edition)
 controller = learner.CONTROLLER
 end = hours or None
 ensure_writable(paths.results(profile))

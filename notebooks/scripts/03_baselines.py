@@ -12,7 +12,7 @@
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "workers": 1}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
-edition = "auto"  # official | offline | auto (official if it can be had)
+edition = ""  # official | offline | auto; empty: as the profile says
 language = ""  # of what is shown here: es | en; empty: as the profile says
 seeds = []  # of the random controller; empty: those of the profile
 hours = 0  # of the evaluation, from row 0; 0: the whole year
@@ -40,7 +40,7 @@ config = load_config(profile)
 labels.use(language or config.language)
 page.use_style()
 seeds = seeds or config.seeds
-data = dataset.find(edition)
+data = dataset.find(edition or config.edition)
 end = hours or None
 watch = Stopwatch()
 ensure_writable(paths.results(profile))

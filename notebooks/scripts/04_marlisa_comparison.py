@@ -11,7 +11,7 @@
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "make_missing": true}}
 profile = "quick"  # configs/<profile>.yaml; results and figures go to folders of this name
-edition = "auto"  # official | offline | auto (official if it can be had)
+edition = ""  # official | offline | auto; empty: as the profile says
 language = ""  # of what is shown here: es | en; empty: as the profile says
 comparator = "marlisa"  # whom we are compared with in detail; the best there is if it has no rows
 hours = 0  # of the evaluation, from row 0; 0: the whole year
@@ -34,7 +34,7 @@ config = load_config(profile)
 labels.use(language or config.language)
 page.use_style()
 torch.set_num_threads(config.threads)
-data = dataset.find(edition)
+data = dataset.find(edition or config.edition)
 ensure_writable(paths.results(profile))
 print(f"profile {profile}, {data.edition} edition")
 if hours:

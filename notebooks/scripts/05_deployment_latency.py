@@ -9,7 +9,7 @@
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "times": 20, "seconds": 0.5, "compiled": false}}
 profile = "thesis"  # results and figures go to folders of this name
-edition = "auto"  # official | offline | auto (official if it can be had)
+edition = ""  # official | offline | auto; empty: as the profile says
 language = ""  # of what is shown here: es | en; empty: as the profile says
 variants = ["broadcast", "none", "announce"]  # of models/; the first one is served, none has a graph for each home
 times = 2000  # runs of each measurement
@@ -36,7 +36,7 @@ from thesis_lib.serving.policy import ServedPolicy
 config = load_config(profile)
 labels.use(language or config.language)
 page.use_style()
-data = dataset.find(edition)
+data = dataset.find(edition or config.edition)
 community = Community.from_citylearn(dataset.load(data), dtype=torch.float32)
 folders = {variant: paths.ROOT / "models" / variant for variant in variants}
 folder_of_tables = ensure_writable(paths.tables(profile))

@@ -13,7 +13,7 @@
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "hours": 72, "train_missing": true}}
 profile = "ablations"  # configs/<profile>.yaml; results and figures go to folders of this name
-edition = "auto"  # official | offline | auto (official if it can be had)
+edition = ""  # official | offline | auto; empty: as the profile says
 language = ""  # of what is shown here: es | en; empty: as the profile says
 seeds = []  # that should be there; empty: those of the profile
 hours = 0  # of the evaluation, from row 0; 0: the whole year
@@ -50,7 +50,7 @@ labels.use(language or config.language)
 page.use_style()
 torch.set_num_threads(config.threads)
 seeds = seeds or config.seeds
-data = dataset.find(edition)
+data = dataset.find(edition or config.edition)
 ensure_writable(paths.results(profile))
 print(f"profile {profile}, {data.edition} edition, seeds {seeds}")
 if hours:

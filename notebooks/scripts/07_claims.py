@@ -18,7 +18,7 @@
 
 # %% tags=["parameters"] nbmake={"mock": {"profile": "test", "ablations": "test"}}
 profile = "thesis"  # configs/<profile>.yaml; results go to a folder of this name
-edition = "auto"  # official | offline | auto (official if it can be had)
+edition = ""  # official | offline | auto; empty: as the profile says
 language = ""  # of what is shown here: es | en; empty: as the profile says
 ablations = "ablations"  # the profile whose rows answer the questions about variants
 
@@ -37,7 +37,7 @@ from thesis_lib.provenance import ensure_writable
 config = load_config(profile)
 labels.use(language or config.language)
 page.use_style()
-data = dataset.find(edition)
+data = dataset.find(edition or config.edition)
 ensure_writable(paths.results(profile))
 env = dataset.load(data)
 env.reset()

@@ -38,6 +38,7 @@ from thesis_lib.community.replication import replicated
 from thesis_lib.community.splits import SPLITS
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS, Controller
+from thesis_lib.controllers.linear import SolverError
 from thesis_lib.controllers.tuned import read_settings
 from thesis_lib.provenance import (
     Stopwatch,
@@ -111,7 +112,8 @@ def evaluate_controller(
         The rows, columns COLUMNS.
 
     Raises:
-        EvaluationError: an unknown engine, or no rows of business as usual for this edition, engine and window.
+        EvaluationError: an unknown engine, no rows of business as usual for this edition, engine and window, or a NaN
+            among the controller's actions.
         OSError: results cannot be written there.
 
     Source:
@@ -262,7 +264,8 @@ def roll(
         The trajectory, what was owed, and the community.
 
     Raises:
-        EvaluationError: for another engine, or if CityLearn is to roll homes that it does not have.
+        EvaluationError: for another engine, if CityLearn is to roll homes that it does not have, or if the controller
+            returns a NaN.
 
     Source:
         `original.rollout`, `simulate`.
@@ -281,7 +284,12 @@ def roll(
         community = Community.from_citylearn(env, dtype=torch.float64)
     if engine == "model":
         return simulate(community, controller), service, community
-    run, _ = original.rollout(env, controller, progress=progress)
+    try:
+        run, _ = original.rollout(env, controller, progress=progress)
+    except ValueError as error:
+        if "returned a NaN" in str(error):
+            raise EvaluationError(str(error)) from None
+        raise
     return run, service, community
 
 
@@ -298,7 +306,8 @@ def simulate(community: Community, controller: Controller, start: int = 0, hours
         The trajectory of N hours, as `original.rollout` gives it.
 
     Raises:
-        ValueError: for rows outside the data, or if the controller returns a NaN.
+        ValueError: for rows outside the data.
+        EvaluationError: if the controller returns a NaN.
 
     Source:
         `Community.step`.
@@ -311,7 +320,7 @@ def simulate(community: Community, controller: Controller, start: int = 0, hours
             rows = community.read(state.row)
             actions = controller.act(observer(state, rows))
             if not torch.isfinite(actions).all():
-                raise ValueError(f"the controller returned a NaN at row {row}: look at its inputs or its weights.")
+                raise EvaluationError(f"the controller returned a NaN at row {row}: look at its inputs or its weights.")
             state, flows = community.step(state, actions, rows)
             hour = {
                 **{field: getattr(flows, field) for field in _FLOWS},
@@ -649,6 +658,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = settings_of(given.controller, given.seed)
+        if given.homes < 0:
+            raise EvaluationError(f"--homes {given.homes}: say how many, or 0 for the data set's own")
+        if given.seed < 0 or (given.seed and "seed" not in settings):
+            allowed = "0 or above" if "seed" in settings else f"{given.controller} draws nothing and has seed 0 alone"
+            raise EvaluationError(f"--seed {given.seed}: {allowed}")
         config = load_config(given.profile)
         data = datasets.find(given.edition or config.edition)
         print(f"{given.controller}: {data.edition} edition, engines {', '.join(config.engines)}", file=sys.stderr)
@@ -664,7 +678,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             homes=given.homes,
             config=config,
         )
-    except (ConfigError, DatasetError, EvaluationError, OSError) as error:
+    except (ConfigError, DatasetError, EvaluationError, SolverError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{given.controller}: {len(rows)} rows", file=sys.stderr)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def learn(
         The run's rows of the long table.
 
     Raises:
-        ConfigError: no such variant or learner.
+        ConfigError: no such variant or learner, or no compiler where the settings ask for one.
         EvaluationError: the time of the training was over before its first update.
         CheckpointError, DeviceError, SystemExit: as `train`.
         OSError: results cannot be written.
@@ -84,11 +85,14 @@ def learn(
     watch = stopwatch or Stopwatch()
     settings = settings_of(config, variant, controller) | dict(overrides or {})
     homes = settings.get("replicate", 0)
-    folder = ensure_writable(paths.run(config.profile, data.edition, controller, variant, seed))
+    folder = paths.run(config.profile, data.edition, controller, variant, seed)
     made_from = recipe(config, variant, seed, data, controller=controller, overrides=overrides, end=end)
     if evaluation.recorded_recipe(folder) == made_from and (folder / "training.csv").is_file():
         say(f"{controller}, {variant}, seed {seed}: its rows are there")
         return evaluation.read_rows(folder / "kpis.csv")
+    if settings.get("compile"):
+        _find_compiler(config.device)
+    ensure_writable(folder)
 
     reference = evaluation.variant_of(homes)
     common: dict[str, Any] = {"homes": homes, "config": config, "end": end, "progress": False}
@@ -166,6 +170,19 @@ def repeatable(device: str) -> None:
     if devices.resolve(device).torch.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first product
         torch.use_deterministic_algorithms(True)
+
+
+def _find_compiler(device: str) -> None:
+    """Look where torch.compile will look once training has begun.
+
+    Raises:
+        ConfigError: it needs a C++ compiler and there is none.
+        DeviceError: no such device.
+    """
+    compiler = os.environ.get("CXX", {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++"))
+    if devices.resolve(device).torch == "cpu" and shutil.which(compiler) is None:
+        advice = "install it, name yours in CXX, or set compile: false"
+        raise ConfigError(f"compile: true needs a C++ compiler, and there is no {compiler}: {advice}")
 
 
 def _first_homes(env: Any, homes: int) -> Community:

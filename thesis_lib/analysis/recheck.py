@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import shutil
 import sys
 import tempfile
@@ -24,8 +25,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from thesis_lib import paths
 from thesis_lib.analysis import evaluation, learner
-from thesis_lib.analysis.evaluation import EvaluationError, Finished
+from thesis_lib.analysis.evaluation import REFERENCE, EvaluationError, Finished
 from thesis_lib.community import dataset as datasets
 from thesis_lib.community.dataset import Dataset
 from thesis_lib.config import Config, load_config
@@ -53,7 +55,8 @@ def recheck(
         say: takes one line per validation, and what came of it.
 
     Returns:
-        True if the variant's rows are of today's code now; False if a number differs: then nothing has changed.
+        True if the variant's rows are of today's code now; False if a number differs: then all rows are as they were,
+        those of business as usual too, which are made anew before if they are of other code.
 
     Raises:
         ConfigError: no such variant.
@@ -76,20 +79,26 @@ def recheck(
         if other := [key for key, value in wanted.items() if record[key] != value]:
             raise EvaluationError(f"{name}, seed {run.seed}: other {', '.join(other)} than the profile's: make it anew")
     *rest, chosen = old
+    homes = settings["train"].get("replicate", 0)
+    usual = paths.run(config.profile, data.edition, REFERENCE, evaluation.variant_of(homes), 0)
+    made_anew = [chosen.folder]
+    usual_today = evaluation.recipe_of(REFERENCE, 0, data, config.engines, homes=homes, end=end)
+    if usual.is_dir() and evaluation.recorded_recipe(usual) != usual_today:
+        made_anew.append(usual)
     with tempfile.TemporaryDirectory() as kept:
-        before = shutil.copytree(chosen.folder, Path(kept) / "run")
+        before = [shutil.copytree(folder, Path(kept) / str(n)) for n, folder in enumerate(made_anew)]
         same = False
         try:
             learner.learn(config, variant, chosen.seed, data, controller=controller, end=end, say=say)
-            old_rows, new_rows = _rows(before), _rows(chosen.folder)
+            old_rows, new_rows = _rows(before[0]), _rows(chosen.folder)
             different = [file for file in {**old_rows, **new_rows} if old_rows.get(file) != new_rows.get(file)]
-            if not _training(before).equals(_training(chosen.folder)):
+            if not _training(before[0]).equals(_training(chosen.folder)):
                 different.append("training.csv")
             same = not different
         finally:
             if not same:  # another number, an error, Ctrl-C
-                shutil.rmtree(chosen.folder)
-                shutil.copytree(before, chosen.folder)
+                for copy, folder in zip(before, made_anew, strict=True):
+                    _put_back(copy, folder)
     if not same:
         say(f"{name}: seed {chosen.seed} made again differs in {', '.join(different)}: nothing is kept, make all anew")
         return False
@@ -98,6 +107,15 @@ def recheck(
         write_json_atomic(run.folder / "run.json", run.record() | {"recipe": today(run), "again": again})
     say(f"{name}: seed {chosen.seed} made again is the same to the last digit; {len(rest)} other seeds count as well")
     return True
+
+
+def _put_back(copy: Path, folder: Path) -> None:
+    """Give a folder what it held; killed on the way, it lies whole beside, as ``.<name>.before``."""
+    beside = folder.with_name(f".{folder.name}.before")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(copy, beside)
+    shutil.rmtree(folder)
+    os.replace(beside, folder)
 
 
 def _rows(folder: Path) -> dict[str, bytes]:

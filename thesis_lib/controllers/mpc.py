@@ -475,13 +475,13 @@ def reference_scale(community: Community) -> dict[str, float]:
     """Business as usual's mean per hour of each term of the composite, on train rows, in the fast model.
 
     Args:
-        community: whose train blocks are rolled, each begun anew and all cut to the length of the shortest.
+        community: whose train blocks are rolled, each begun anew, all for an hour less than the shortest has (335).
 
     Returns:
         Term -> EUR, kg, kWh, kW, kWh per row: what a unit of the term is divided by.
 
     Source:
-        As the learner's reward, docs/protocol.md.
+        As the learner's reward, which counts that hour too: docs/protocol.md.
     """
     c = community.to("cpu")
     train = torch.tensor(blocks("train", c.rows))

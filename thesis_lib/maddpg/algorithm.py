@@ -49,7 +49,7 @@ class MADDPGConfig(BaseModel):
     critic_rate: float = Field(gt=0)  # Adam's learning rate, critic
     target_rate: float = Field(gt=0, le=1)  # share of the new weights that enters the targets at each update
     gradient_clip: float = Field(gt=0)  # largest norm of a gradient, actors and critic apart
-    mixed_precision: bool  # networks in bfloat16, the environment in float32
+    mixed_precision: bool  # actors in bfloat16, all else in float32
     compile: bool  # torch.compile one hour of the rollout; needs a C++ compiler
 
     @model_validator(mode="after")

@@ -16,14 +16,14 @@ class DeviceError(ValueError):
 
 @dataclass(frozen=True)
 class Device:
-    """A processor, as recorded with every run."""
+    """A processor."""
 
     torch: str  # what torch.device understands: "cpu", "cuda:0", "mps"
     name: str  # the processor's own name
     memory_gb: float | None  # its memory; None where it cannot be told
 
     def record(self) -> dict:
-        """Plain dictionary for ``run.json``: torch, name, memory_gb."""
+        """The same as a plain dictionary: torch, name, memory_gb."""
         return asdict(self)
 
 

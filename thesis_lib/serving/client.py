@@ -22,7 +22,7 @@ from thesis_lib.community.original import Lists
 
 
 class ServiceError(RuntimeError):
-    """The service did not answer, or is of another edition than the data; its text is one line."""
+    """The service did not answer, is another one, or of another edition than the data; its text is one line."""
 
 
 class RemotePolicy:
@@ -36,29 +36,34 @@ class RemotePolicy:
         """Of the data that the policy was trained on.
 
         Raises:
-            ServiceError: no answer, or a refusal.
+            ServiceError: no answer, a refusal, or an answer of something else than the service.
         """
-        edition: str = self._ask("GET", "/schema")["edition"]
+        edition: str = self._ask("GET", "/schema", "edition")
         return edition
 
     def act(self, observations: Lists) -> Lists:
         """What each home does.
 
         Raises:
-            ServiceError: no answer, or a refusal.
+            ServiceError: no answer, a refusal, or an answer of something else than the service.
         """
         lists = [[float(value) for value in home] for home in observations]
-        actions: Lists = self._ask("POST", "/predict", json={"observations": lists})["actions"]
+        actions: Lists = self._ask("POST", "/predict", "actions", json={"observations": lists})
         return actions
 
-    def _ask(self, method: str, path: str, **body: Any) -> Any:
+    def _ask(self, method: str, path: str, key: str, **body: Any) -> Any:
+        url = self.client.base_url
         try:
             answer = self.client.request(method, path, **body)
         except httpx.TransportError as error:
-            raise ServiceError(f"{self.client.base_url} does not answer ({type(error).__name__}): is it up?") from None
+            raise ServiceError(f"{url} does not answer ({type(error).__name__}): is it up?") from None
+        said = " ".join(answer.text.split())[:300]
         if answer.status_code != 200:
-            raise ServiceError(f"{self.client.base_url} answered {answer.status_code}: {answer.text[:300]}")
-        return answer.json()
+            raise ServiceError(f"{url} answered {answer.status_code}: {said}")
+        try:
+            return answer.json()[key]
+        except (ValueError, KeyError, TypeError):  # no JSON, not this key, no object
+            raise ServiceError(f"{url} is not the service, its {path} says no {key} but: {said or 'nothing'}") from None
 
 
 def roll(env: Any, client: httpx.Client) -> Trajectory:

@@ -39,6 +39,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from thesis_lib.analysis.learner import CONTROLLER
@@ -630,7 +631,8 @@ def export(checkpoint: Path, out: Path, data: Dataset, variant: str | None = Non
         The folder.
 
     Raises:
-        ExportError: the graph does not do what torch does, or the evaluation is of another policy.
+        ExportError: the checkpoint is of another learner or other settings, the graph does not do what torch does, or
+            the evaluation is of another policy.
         CheckpointError, FileNotFoundError: see `load_policy`.
         OSError: the folder cannot be written.
     """
@@ -638,7 +640,14 @@ def export(checkpoint: Path, out: Path, data: Dataset, variant: str | None = Non
     env.reset()
     reading = read_environment(env)
     community = Community(reading, dtype=torch.float64)
-    trained = load_policy(checkpoint, community)
+    try:
+        trained = load_policy(checkpoint, community)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ExportError(
+            f"{checkpoint} was trained with other settings than {CONTROLLER} has now ('{key}' is the first): it is of "
+            "another learner or an older version; give one of its own, trained anew"
+        ) from None
     config = TrainConfig(**trained.checkpoint["config"])
     card = make_card(trained, checkpoint, data.edition, variant or config.coordination, community, run)
     ensure_writable(out)
