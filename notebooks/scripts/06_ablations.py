@@ -205,7 +205,7 @@ if len(served):
             flows = evaluation.read_flows(profile, data.edition, learner.CONTROLLER, variant)
             back[variant] = ablations.exchanged(flows)[0]
     with labels.using("en"):
-        texts = [f"{labels.variant(variant)} {energy:,.0f} kWh" for variant, energy in back.items()]
+        texts = [f"{labels.variant(variant)} {energy + 0:,.0f} kWh" for variant, energy in back.items()]
     if texts:
         display(Markdown(f"Given back by the cars in the whole run of seed 0: {'; '.join(texts)}."))
 
@@ -311,7 +311,7 @@ if len(rows):
     display(
         Markdown(
             f"Against the thesis' own on the test weeks: {'; '.join(parts)}. They overlap, and what is lifted together "
-            "is no sum and no bound of the parts: with more to read, the same short training has more to learn."
+            "is no sum and no bound of the parts."
         )
     )
 else:

@@ -181,7 +181,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "axis.step_down": ("Bajada de una hora a otra", "Step down from hour to hour"),
     "axis.hours_above": ("Horas por encima", "Hours above it"),
     "axis.homes": ("Viviendas", "Homes"),
-    "axis.microseconds": ("Una vivienda y hora", "One home and hour"),
+    "axis.microseconds": ("Por vivienda y hora", "Per home and hour"),
     "axis.memory": ("Memoria máxima", "Peak memory"),
     "unit.points": ("puntos", "points"),
     "unit.number": ("número", "number"),
