@@ -240,9 +240,9 @@ def update_time() -> str:
     for what, name, digits in (("seconds an update", "s", 2), ("operators started", "operators", 0)):
         figures = (record["figures"][f"{form}_{name}_per_update"] for form in forms)
         lines.append([what, *(labels.number(value, digits) for value in figures)])
-    table = [["Part of an update", *forms], ["---", *["---:"] * len(forms)], *lines]
     own = [labels.percent(record["figures"][f"{form}_operators_share"], 1) for form in forms]
     lines.append(["operators' own time, of what the profiler saw", *own])
+    table = [["Part of an update", *forms], ["---", *["---:"] * len(forms)], *lines]
     about = _measured_on("benchmarks/where.py", record)
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + f"\n\n{about}"
 
