@@ -48,6 +48,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "docs").mkdir()
     text = f"# Algorithm\n\n{marked('ablations')}\n\n{marked('profile')}\n"
     (tmp_path / readme.ALGORITHM).write_text(text, encoding="utf-8")
+    (tmp_path / readme.PROTOCOL).write_text(marked("tuning"), encoding="utf-8")
+    for name in readme.HAND_TUNED:
+        shutil.copy(paths.ROOT / "docs" / name, tmp_path / "docs")
     shutil.copytree(paths.configs(), tmp_path / "configs")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     return tmp_path
@@ -169,6 +172,16 @@ def test_the_algorithm_tells_where_an_updates_time_goes(root: Path) -> None:
     assert "| Part of an update | before | after |\n| --- | ---: | ---: |\n| a | 75.0% | 50.0% |\n| b | 25.0% |" in text
     assert "| seconds an update | 1,234.50 | 1,234.50 |" in text and "A processor, 2 cores." in text
     assert "| operators' own time, of what the profiler saw | 90.0% | 70.0% |" in text
+
+
+def test_every_trial_counts_for_the_budget_of_its_learner(root: Path) -> None:
+    hand = [pd.read_csv(root / "docs" / name) for name in readme.HAND_TUNED]
+    lines = [line.strip("| ").split(" | ") for line in readme.budgets().splitlines()[2:]]
+    assert sum(int(line[1]) for line in lines) == sum(map(len, hand))
+    assert sum(float(line[2]) for line in lines) == pytest.approx(sum(file["minutes"].sum() for file in hand), abs=3)
+    trials = {"state": ["COMPLETE", "PRUNED", "COMPLETE"], "composite": [0.79, 0.7, 0.78], "minutes": [3.0, 1.0, 4.0]}
+    write_csv_atomic(paths.tuning("marlisa"), pd.DataFrame(trials))
+    assert readme.budgets().splitlines()[-1] == "| MARLISA | 4 | 7 | 3 | 8 | 15 | 0.7900 | 0.7800 |"
 
 
 BEGIN, END = marked("results").split("\nold\n")

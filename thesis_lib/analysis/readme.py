@@ -1,12 +1,13 @@
-"""The figures in README.md, README.es.md and docs/algorithm.md, written between markers from what runs have left.
+"""The figures in the READMEs, docs/algorithm.md and docs/protocol.md, written between markers from what runs have left.
 
     python -m thesis_lib.analysis.readme           write them
     python -m thesis_lib.analysis.readme --check   say whether they hold what the rows say
 
 Two parts of the READMEs: ``results``, from ``results/thesis/kpis.csv``, whose first paragraph says who is ahead,
 whoever that is; and ``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. Two of docs/algorithm.md:
-``ablations``, from the runs in ``results/ablations/``; and ``profile``, from ``results/speed/where.json``. No number is
-typed, and a test fails when a part and its files differ.
+``ablations``, from the runs in ``results/ablations/``; and ``profile``, from ``results/speed/where.json``. One of
+docs/protocol.md: ``tuning``, from the trials in ``docs/tuning*.csv`` and ``results/tuning/``. No number is typed, and a
+test fails when a part and its files differ.
 """
 
 from __future__ import annotations
@@ -28,6 +29,17 @@ from thesis_lib.provenance import write_text_atomic
 
 FILES = {"en": "README.md", "es": "README.es.md"}
 WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
+PROTOCOL = "docs/protocol.md"
+# Trials by hand: their files, and of each learner the file and how its trials' names begin; () is whatever is left.
+HAND_TUNED = ["tuning.csv", "tuning_independent.csv", "tuning_marlisa.csv"]
+PLAIN = ("z",)  # of tuning.csv, those of MADDPG from replay
+TUNED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cooperative_maddpg": ("tuning.csv", ()),
+    "maddpg": ("tuning.csv", PLAIN),
+    "independent_td3": ("tuning_independent.csv", ("check", "i1", "t")),
+    "independent_sac": ("tuning_independent.csv", ("s1", "u")),
+    "marlisa": ("tuning_marlisa.csv", ()),
+}
 ALGORITHM, ABLATED = "docs/algorithm.md", WHERE | {"engine": "model"}  # ablations are rolled in the fast model
 COLUMNS = (tables.COMPOSITE, *tables.TERMS)
 FIGURE = "kpi_bars"
@@ -242,6 +254,29 @@ def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table)
 
 
+def budgets() -> str:
+    """The part ``tuning`` of docs/protocol.md, in English: how long each learner was tuned, by hand and by the search."""
+    hand = pd.concat([pd.read_csv(paths.ROOT / "docs" / name) for name in HAND_TUNED], keys=HAND_TUNED).droplevel(1)
+    lines, own = [], hand["name"].str.partition("_")[0]
+    for controller, (file, names) in TUNED.items():
+        tried = hand[(hand.index == file) & (own.isin(names) if names else ~own.isin(PLAIN))]
+        cells = [str(len(tried)), labels.number(tried["minutes"].sum(), 0)]
+        minutes, found = tried["minutes"].sum(), paths.tuning(controller)
+        if found.is_file():
+            trials = pd.read_csv(found)
+            whole = trials[trials["state"] == "COMPLETE"]["composite"]
+            minutes += trials["minutes"].sum()
+            cells += [str(len(trials)), labels.number(trials["minutes"].sum(), 0), labels.number(minutes, 0)]
+            cells += [labels.number(value, 4) for value in (whole.iloc[0], whole.min())]
+        else:
+            cells += ["–", "–", labels.number(minutes, 0), "–", "–"]
+        lines.append([labels.controller(controller), *cells])
+    ends = ["By hand: trials", "minutes", "By the search: trials", "minutes", "Minutes in all"]
+    head = ["Learner", *ends, "The search's first, the profile's own", "Its best"]
+    table = [head, ["---", *["---:"] * 7], *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in table)
+
+
 def _learned(training: dict[str, Any]) -> str:
     """What a step and an update are on either side of the training benchmark, by its rows of all cores."""
     rates = {row["what"]: row["updates/s"] for row in training["rows"]}  # the last of each: all cores
@@ -325,6 +360,9 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
             file = paths.ROOT / name
             text = written(file.read_text(encoding="utf-8"), "results", block(kpis, profile, seeds), name)
             texts[file] = written(text, "speed", speed(profile), name)
+    file = paths.ROOT / PROTOCOL
+    with labels.using("en"):
+        texts[file] = written(file.read_text(encoding="utf-8"), "tuning", budgets(), PROTOCOL)
     file = paths.ROOT / ALGORITHM
     with labels.using("en"):
         families = ablations.FAMILIES.values()
@@ -338,7 +376,7 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the figures of the READMEs and docs/algorithm.md from what runs have left, or check them.
+    """Write the figures of the READMEs, docs/algorithm.md and docs/protocol.md from what runs have left, or check them.
 
     Exit status 0; 1 after a one-line error on stderr, or if a file does not hold what the rows say.
     """
