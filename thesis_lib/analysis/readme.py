@@ -255,7 +255,7 @@ def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame) -> str:
 
 
 def budgets() -> str:
-    """The part ``tuning`` of docs/protocol.md, in English: how long each learner was tuned, by hand and by the search."""
+    """The part ``tuning`` of docs/protocol.md, in English: minutes of tuning by learner, by hand and by the search."""
     hand = pd.concat([pd.read_csv(paths.ROOT / "docs" / name) for name in HAND_TUNED], keys=HAND_TUNED).droplevel(1)
     lines, own = [], hand["name"].str.partition("_")[0]
     for controller, (file, names) in TUNED.items():
