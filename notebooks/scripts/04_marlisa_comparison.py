@@ -228,11 +228,11 @@ else:
 with labels.using("en"):
     if ours and rival:
         line = compared[(compared["controller"] == rival[0]) & (compared["variant"] == rival[1])].iloc[0].to_dict()
-        change = labels.difference(line["difference"], line["difference_half"])
+        apart = labels.difference(line["difference"], line["difference_half"])
         service = "both serve" if passes[ours] and passes[rival] else "but not both serve"
         text = (
             f"On the {labels.t(f'weeks.{split}')}, {labels.controller(*ours)} minus {labels.controller(*rival)} is "
-            f"{change} of BAU's composite, {comparison.verdict(line)}; {service}."
+            f"{apart} of BAU's composite, {comparison.verdict(line)}; {service}."
         )
         rivals = compared[compared["gate"] & ~compared["controller"].isin(tables.FORESIGHT)]
         worse = rivals[rivals["difference"] > 0]

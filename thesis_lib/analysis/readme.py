@@ -114,6 +114,8 @@ def _headline(rows: pd.DataFrame, profile: str, seeds: int) -> str:
 
     met = comparison.by_seed(rows, own, "ev_departures_met").min()
     texts.append(labels.t("readme.terms", terms=shares((tables.BAU, "default")), met=labels.percent(met, 1)))
+    if losers := _losers(profile, own):
+        texts.append(labels.t("readme.losers", more=losers[0], homes=losers[1]))
     cars = [_car_energy(profile, pair) for pair in (own, (tables.BAU, "default"))]
     if comparison.HABITS in values and None not in cars:
         numbers |= {"own": cars[0], "usual": cars[1], "tolerance": _tolerance(profile)}
@@ -132,6 +134,14 @@ def _car_energy(profile: str, pair: comparison.Pair) -> str | None:
         return None
     flows = evaluation.read_flows(profile, WHERE["edition"], *pair)
     return labels.number(tables.car_energy(flows) / 1000, 1)
+
+
+def _losers(profile: str, pair: comparison.Pair) -> tuple[int, int] | None:
+    """How many homes pay more than under business as usual with seed 0, and of how many; None before it is drawn."""
+    file = paths.figures(profile) / "home_heatmap.csv"
+    changes = comparison.rows_of(pd.read_csv(file), pair) if file.is_file() else pd.DataFrame()
+    homes = changes.drop(columns=tables.KEY, errors="ignore")
+    return (int((homes.iloc[0] > 0).sum()), homes.shape[1]) if len(homes) else None
 
 
 def _picture(profile: str) -> str:

@@ -364,6 +364,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "Frente a la práctica habitual: {terms}; la peor semilla atiende el {met} de las salidas viables.",
         "Against business as usual: {terms}; the worst seed meets {met} of the feasible departures.",
     ),
+    "readme.losers": (
+        "De las {homes} viviendas, {more} pagan más que con ella (semilla 0): nada se reparte entre ellas.",
+        "Of the {homes} homes, {more} pay more than under it (seed 0): nothing is shared out among them.",
+    ),
     "readme.beyond": (
         "Los coches toman {own}{space}MWh netos al año en vez de {usual} (semilla 0), pues no salen llenos, sino "
         "{tolerance} de SOC por debajo de lo que piden, lo que cuenta como atendido. También lo hacen los hábitos sin "
