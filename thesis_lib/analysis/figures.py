@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from thesis_lib.analysis import comparison, evaluation, hourly, labels, page, tables
 from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks
@@ -323,7 +323,7 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
     shown = [("composite", "axis.validation")]
     if frame["controller"].nunique() == 1:
         shown.insert(0, ("actor_loss", "axis.loss"))
-    height = 0.9 + 1.65 * len(shown)
+    height = 0.9 + (1.65 if len(shown) > 1 else 2.4) * len(shown)
     fig, axes = plt.subplots(len(shown), 2, sharex="col", sharey="row", squeeze=False, figsize=(TEXT_WIDTH, height))
     for line, (column, label) in enumerate(shown):
         for side, time in enumerate(("minutes", "update")):
@@ -417,9 +417,11 @@ def paired_differences(
                 ax.plot(line[column], y, marker=style.marker, ms=6, color=color, mec="black", mew=0.7, zorder=5)
         ax.axvline(0, color="black", lw=0.8, ls=(0, (4, 2)))
         ax.grid(False, axis="y")
-        ax.xaxis.set_major_locator(FixedLocator([-1, -0.1, -0.05, 0, 0.05, 0.1, 1]))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(labels.Numbers())
+        ax.xaxis.set_major_locator(FixedLocator([-1, -LINEAR, 0, LINEAR, 1]))
+        ax.xaxis.set_minor_locator(FixedLocator([-LINEAR / 2, LINEAR / 2]))
+        ax.tick_params(axis="x", which="minor", bottom=True, length=3)
+        ax.xaxis.set_major_formatter(FuncFormatter(labels.Numbers()))  # each tick with its own decimals
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(f"{labels.t(label)} (–)")
     names = [tables.marked(pair, line["gate"]) for pair, line in zip(pairs, lines, strict=True)]
     axes[0].set_yticks(range(len(lines)), names)
