@@ -98,8 +98,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="timed repeats of each figure (default: 7)")
     parser.add_argument("--no-compile", action="store_true", help="leave the compiled figures out (no C++ compiler)")
     args = parser.parse_args()
+    try:
+        source = dataset.find(args.edition)
+    except dataset.DatasetError as error:
+        parser.error(str(error))
     torch.set_num_threads(args.threads)
-    source = dataset.find(args.edition)
     env = dataset.load(source)
     community = Community.from_citylearn(env).to(args.device)
     peer = steps_per_s(citylearn(env, Community.from_citylearn(env), 200), args.repeats)
