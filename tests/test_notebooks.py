@@ -95,10 +95,13 @@ def test_no_notebook_without_a_script():
         (["01_small", "--parameter", "divisor=many"], "parameter 'divisor' of 01_small is int"),
         (["01_small", "--parameter", "divisor"], "write NAME=VALUE"),
         (["01_small", "--profile", "quik"], "no profile 'quik'"),
+        (["01_small", "--profile", "configs/quick.yaml"], "--profile configs/quick.yaml: write the name"),
+        (["01_small", "--save-as", "a/b"], "--save-as: 'a/b' cannot name a folder"),
         (["02_small"], "no notebook '02_small'; allowed are 01_small"),
     ],
 )
-def test_what_is_asked_wrongly_stops_before_anything_is_written(root, capsys, arguments, says):
+def test_what_is_asked_wrongly_stops_before_anything_is_written(root, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(root)
     before = sorted(root.rglob("*"))
     assert notebooks.main(["run", *arguments]) == 2
     error = capsys.readouterr().err
@@ -137,6 +140,21 @@ def test_a_run_leaves_notebook_and_report_and_a_failure_keeps_them(root, capsys)
     assert notebooks.main([*asked, "scale=2"]) == 0  # an integer where a float stands is meant as one
     assert not failed.exists()
     assert sorted(file.name for file in executed.parent.iterdir()) == [executed.name]
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_line(root, monkeypatch, capsys):
+    (root / "notebooks" / "01_small.ipynb").mkdir()
+    assert notebooks.main(["sync"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "01_small.ipynb" in error and error.count("\n") == 1
+
+    def full(notebook, report):
+        raise OSError(28, "No space left on device", str(report))
+
+    monkeypatch.setattr(notebooks, "export_html", full)
+    assert notebooks.main(["run", "01_small"]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and "01_small.html" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -100,21 +100,27 @@ def run(name: str, profile: str, parameters: Mapping[str, Any] | None = None, *,
         The executed notebook.
 
     Raises:
-        NotebookError: no such notebook, an unknown parameter, or a value of another type than its own.
+        NotebookError: no such notebook, an unknown parameter, a value of another type than its own, a profile that is
+            not given by its name, or a ``save_as`` that cannot name a file.
         ConfigError: no such profile, or a fault in it.
         NotWritableError: the results folder cannot be written.
         NotebookFailed: a cell failed, or the kernel died.
+        OSError: the report cannot be written.
     """
     import papermill
 
     values = {"profile": profile, **(parameters or {})}
     notebook = read_script(name)
     _check_parameters(name, parameters_of(notebook), values)
-    load_config(profile)
+    if (own := load_config(profile).profile) != profile:
+        raise NotebookError(f"--profile {profile}: write the name that a file of configs/ and its key share, as {own}")
     label = save_as or name
-    target = paths.executed(profile, label)
+    try:
+        target, report = paths.executed(profile, label), paths.report(profile, label)
+    except ValueError as error:
+        raise NotebookError(f"--save-as: {error}") from None
     ensure_writable(target.parent)
-    ensure_writable(paths.report(profile, label).parent)
+    ensure_writable(report.parent)
 
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     running = target.with_name(f".{target.stem}.running.ipynb")
@@ -144,7 +150,7 @@ def run(name: str, profile: str, parameters: Mapping[str, Any] | None = None, *,
         if running.exists():
             os.replace(running, failed)
     failed.unlink(missing_ok=True)
-    report = export_html(target, paths.report(profile, label))
+    export_html(target, report)
     output.line(f"done in {time.perf_counter() - started:.0f} s: {_short(target)}, {_short(report)}")
     return target
 
@@ -210,7 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: as in ``sys.argv[1:]``.
 
     Returns:
-        The exit status: 0, 1 for a notebook that failed, 2 for something asked wrongly (one line on stderr).
+        The exit status: 0, 1 for a notebook that failed or a file that cannot be written, 2 for something asked wrongly
+        (one line on stderr).
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.notebooks", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -230,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (NotebookError, ConfigError, NotWritableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NotebookFailed as error:
+    except (NotebookFailed, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
