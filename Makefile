@@ -68,7 +68,7 @@ test-slow: $(STAMP)  ## the slow tests only (the full year beside CityLearn)
 	$(PYTEST) -m slow tests
 
 lint: $(STAMP)  ## ruff and mypy
-	$(BIN)/python -m ruff check thesis_lib tests notebooks/scripts
+	$(BIN)/python -m ruff check
 	$(BIN)/python -m mypy
 
 sync: $(STAMP)  ## write notebooks/*.ipynb anew from notebooks/scripts/*.py, the source of truth

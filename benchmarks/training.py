@@ -261,7 +261,7 @@ def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache
     the end of the config's budget: then there are no minutes.
     """
     run, world = begin(seed, source, config, cache, "cpu")
-    level = world.validate(AsPolicy(SpreadCharging(), world.community))["composite"]
+    level = world.validate(AsPolicy(SpreadCharging(), world.community))["composite"]  # type: ignore[arg-type]
     result = {"rule": level, "untrained": world.validate(run.algorithm.policy)["composite"]}
     run = Run(config.model_copy(update={"habits": False}), world, seed)
     begun, laps = time.perf_counter(), []
