@@ -53,9 +53,13 @@ def test_different_actions_give_different_team_rewards() -> None:
 
 @pytest.mark.parametrize("horizon", [0, 4])
 @pytest.mark.parametrize("shared", [False, True])
-def test_one_update_moves_every_actor_and_the_critic(horizon: int, shared: bool) -> None:
+@pytest.mark.parametrize(("mode", "learned"), [("none", set()), ("attention", {"query", "key", "value"})])
+def test_one_update_moves_every_actor_what_they_hear_and_the_critic(
+    mode: str, learned: set[str], horizon: int, shared: bool
+) -> None:
     world = ToyWorld()
-    algorithm = make(world, rollout_horizon=horizon, shared_actors=shared)
+    algorithm = make(world, rollout_horizon=horizon, shared_actors=shared, coordination=mode)
+    assert {name for name, _ in algorithm.policy.coordination.named_parameters()} == learned
     before = {name: value.clone() for name, value in algorithm.policy.named_parameters()}
     critic = {name: value.clone() for name, value in algorithm.critic.named_parameters()}
     targets = [value.clone() for value in algorithm.target_policy.parameters()]
