@@ -485,7 +485,7 @@ SETTINGS_ES = {
     "critic_rate": "tasa de aprendizaje del crítico (Adam)",
     "target_rate": "parte de los pesos nuevos que entra en las redes objetivo en cada actualización",
     "gradient_clip": "mayor norma de un gradiente, actores y crítico por separado",
-    "mixed_precision": "redes en bfloat16, entorno en float32",
+    "mixed_precision": "actores en bfloat16, lo demás en float32",
     "compile": "torch.compile de una hora del recorrido; necesita un compilador de C++",
     "updates": "presupuesto: actualizaciones de los actores (número)",
     "minutes": "presupuesto: tiempo de reloj del entrenamiento de una semilla (minutos)",
