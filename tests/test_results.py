@@ -38,9 +38,9 @@ def test_the_comparison_is_of_these_rows(kpis: pd.DataFrame) -> None:
     weeks = comparison.weekly("thesis", pairs, engine=WHERE["engine"], edition=WHERE["edition"])
     table = comparison.compare(kpis, comparison.OURS, [p for p in pairs if p != comparison.OURS], weeks, **WHERE)
     written = pd.read_csv(paths.tables("thesis") / "comparison.csv")
-    same(written[written["pairs"] > 0].reset_index(drop=True), comparison.printed(table))
+    same(written[written["pairs"].notna()].reset_index(drop=True), comparison.printed(table))
     own = comparison.level(kpis, comparison.OURS, **WHERE)
-    same(written.loc[written["pairs"] == 0, list(own)].reset_index(drop=True), own)
+    same(written.loc[written["pairs"].isna(), list(own)].reset_index(drop=True), own)
 
 
 def test_the_headline_figure_is_of_these_rows(kpis: pd.DataFrame) -> None:
