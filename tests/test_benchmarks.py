@@ -45,16 +45,6 @@ def test_an_edition_that_does_not_exist_is_told_in_a_line(
     assert "error: unknown edition 'foo': use one of auto, off" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["model", "training", "independent"])
-def test_an_edition_that_does_not_exist_is_told_in_a_line(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--edition", "foo"])
-    with pytest.raises(SystemExit, match="2"):
-        runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
-    assert "error: unknown edition 'foo': use one of auto, off" in capsys.readouterr().err.splitlines()[-1]
-
-
 def parameters(agents: list, part: str) -> list[torch.Tensor]:
     return [torch.nn.utils.parameters_to_vector(getattr(agent, part).parameters()).detach().clone() for agent in agents]
 
