@@ -51,6 +51,7 @@ FAMILIES = {
         ),
         Family("service", "headline", ("guard_off", "full_charge", "v2g_off")),
         Family("meters", "headline", ("noise_10", "noise_30", "missing_10", "missing_30")),
+        Family("margin", "full_charge", ("full_noise_10", "full_noise_30", "full_missing_10", "full_missing_30")),
         Family("unseen", "shared_actors", ("trained_on_5", "trained_on_10")),
     )
 }

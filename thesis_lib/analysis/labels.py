@@ -111,6 +111,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.noise_30": ("ruido 0,3 σ", "noise 0.3 σ"),
     "variant.missing_10": ("10{space}% de lecturas perdidas", "10% of readings lost"),
     "variant.missing_30": ("30{space}% de lecturas perdidas", "30% of readings lost"),
+    "variant.full_noise_10": ("carga completa, ruido 0,1 σ", "full charge, noise 0.1 σ"),
+    "variant.full_noise_30": ("carga completa, ruido 0,3 σ", "full charge, noise 0.3 σ"),
+    "variant.full_missing_10": ("carga completa, 10{space}% perdidas", "full charge, 10% lost"),
+    "variant.full_missing_30": ("carga completa, 30{space}% perdidas", "full charge, 30% lost"),
     "variant.scale_5": ("5 viviendas", "5 homes"),
     "variant.scale_10": ("10 viviendas", "10 homes"),
     "variant.scale_100": ("100 viviendas", "100 homes"),
@@ -126,6 +130,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "family.service": ("Servicio y V2G", "Service and V2G"),
     "family.weights": ("Prioridades entre objetivos", "Priorities among objectives"),
     "family.meters": ("Contadores defectuosos", "Bad meters"),
+    "family.margin": ("Contadores defectuosos, carga completa", "Bad meters, full charge"),
     "family.unseen": ("Viviendas no vistas", "Unseen homes"),
     # where and when it is measured
     "split.train": ("Entrenamiento", "Training"),
