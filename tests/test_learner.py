@@ -151,7 +151,9 @@ def test_a_run_is_trained_once_and_read_ever_after(data, tmp_path: Path, monkeyp
     assert not paths.checkpoints("test", data.edition, learner.CONTROLLER, "twin", 0).exists()
 
     # Another recipe: neither rows nor checkpoint are taken for its own.
+    assert learner.outdated(config, data, end=48) == {}
     learner.learn(config, "broadcast", 0, data, overrides={"updates": 1}, end=48, say=said.append)
+    assert learner.outdated(config, data, end=48) == {"broadcast": [0]}
     assert any("training starts anew" in line for line in said)
     assert json.loads((folder / "run.json").read_text())["training"]["updates"] == 1
 

@@ -27,7 +27,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import comparison, evaluation, figures, labels, learner, page, tables
+from thesis_lib.analysis import ablations, comparison, evaluation, figures, labels, learner, page, tables
 from thesis_lib.analysis.hourly import home_changes
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.kpis import Service
@@ -103,6 +103,8 @@ with watch("rules"):
 # %%
 kpis = evaluation.collect(profile)
 kpis = kpis[kpis["edition"] == data.edition]
+if old := learner.outdated(config, data, end):
+    display(Markdown(f"**Out of date**, of other settings, data or code than today's: {ablations.told(old)}."))
 split = "test" if (kpis["split"] == "test").any() else "year"
 engine = config.engines[0]
 where = {"split": split, "engine": engine, "edition": data.edition}

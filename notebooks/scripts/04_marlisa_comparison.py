@@ -23,7 +23,7 @@ import torch
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import comparison, evaluation, evidence, figures, labels, learner, page, tables
+from thesis_lib.analysis import ablations, comparison, evaluation, evidence, figures, labels, learner, page, tables
 from thesis_lib.analysis.hourly import home_changes
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.model import Community
@@ -49,6 +49,8 @@ if make_missing:
 found = evidence.Rows.read(profile, data.edition, tuple(config.engines))
 kpis, where = found.kpis, found.where
 engine, split = found.engine, found.split
+if old := learner.outdated(config, data, hours or None):
+    display(Markdown(f"**Out of date**, of other settings, data or code than today's: {ablations.told(old)}."))
 if kpis.empty:
     raise evaluation.EvaluationError(f"results/{profile} holds no finished run: evaluate a controller first.")
 rows = tables.select(kpis, **where)

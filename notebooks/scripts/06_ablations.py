@@ -78,6 +78,8 @@ kpis = kpis[kpis["edition"] == data.edition]
 engine = "model" if "model" in config.engines else config.engines[0]
 where = {"split": "test" if (kpis["split"] == "test").any() else "year", "engine": engine, "edition": data.edition}
 gaps = ablations.missing(kpis, list(everyone), seeds, **where)
+if old := learner.outdated(config, data, end=hours or None):
+    display(Markdown(f"**Out of date**, of other settings, data or code than today's: {ablations.told(old)}."))
 weeks = comparison.weekly(
     profile, [(learner.CONTROLLER, name) for name in asked], engine=engine, edition=data.edition
 )

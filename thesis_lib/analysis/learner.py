@@ -216,6 +216,24 @@ def recipe(
     )
 
 
+def outdated(config: Config, data: Dataset, end: int | None = None) -> dict[str, list[int]]:
+    """Variants and compared learners -> the seeds whose rows are of other settings, data or code than today's.
+
+    Args:
+        config: the profile.
+        data: the edition.
+        end: as of `learn`.
+    """
+    asked = [(CONTROLLER, name) for name in config.variants] + [(name, "default") for name in config.learners]
+    found: dict[str, list[int]] = {}
+    for controller, variant in asked:
+        for run in evaluation.runs(config.profile, data.edition, controller, variant):
+            made_from = recipe(config, variant, run.seed, data, controller=controller, end=end)
+            if evaluation.recorded_recipe(run.folder) != made_from:
+                found.setdefault(variant if controller == CONTROLLER else controller, []).append(run.seed)
+    return found
+
+
 def settings_of(config: Config, variant: str, controller: str = CONTROLLER) -> dict[str, Any]:
     """The profile's settings of a variant of the learner, or of one compared with it.
 
