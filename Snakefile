@@ -221,14 +221,15 @@ rule readme:
     shell:
         f"{PYTHON} thesis_lib.analysis.readme --profile {PROFILE} > {{output}}"
 
-# What the distance to the optimum is made of. By time, but what is there by today's recipe is only read.
+# What the distance to the optimum is made of, and what is left of the policy in trouble. By time, but what is there by
+# today's recipe is only read.
 rule gap:
     input:
         SETTINGS, LIBRARY
     output:
         update(f"{RESULTS}/{{what}}.csv")
     wildcard_constraints:
-        what="gap|gradients"
+        what="gap|gradients|robustness"
     resources:
         gpu=GPU
     shell:
@@ -238,7 +239,7 @@ rule ablations:
     input:
         "notebooks/scripts/06_ablations.py", SETTINGS, LIBRARY, reference(), rows("rule", "default", 0),
         [rows(*run) for run in TRAINED],
-        [f"{RESULTS}/gap.csv", f"{RESULTS}/gradients.csv"] if PROFILE == "ablations" else []
+        [f"{RESULTS}/{what}.csv" for what in ("gap", "gradients", "robustness")] if PROFILE == "ablations" else []
     output:
         update(f"{RESULTS}/reports/06_ablations.html")
     shell:

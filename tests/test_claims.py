@@ -14,10 +14,11 @@ from conftest import find, model
 from test_comparison import lines
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, claims, evaluation, evidence, labels
+from thesis_lib.analysis import ablations, claims, evaluation, evidence, labels, robustness, tables
 from thesis_lib.analysis.statistics import Estimate
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
+from thesis_lib.provenance import write_csv_atomic
 
 SETTINGS = load_config("test").train | {"coordination": "none"}
 OURS, BAU, NO_CONTROL = ("cooperative_maddpg", "broadcast"), evidence.BAU, evidence.NO_CONTROL
@@ -239,7 +240,16 @@ def test_attention_weights_and_robustness(community: Community, folder) -> None:
     for name in (*ablations.FAMILIES["unseen"].variants, *ablations.FAMILIES["meters"].variants):
         learner(name, 0.85, "ablations")
     found = verdict(15, community, folder)
-    assert found.verdict == claims.NOT_MEASURED and "1,000 homes" in found.measured
+    assert found.verdict == claims.NOT_MEASURED and "1,000 homes" in found.measured and "3 homes out" in found.measured
+    rows = [
+        (EDITION, ablations.CONTROLLER, name, seed, "test", kpi, value + seed / 1000 * (kpi == tables.COMPOSITE), "1")
+        for name in robustness.VARIANTS
+        for seed in range(5)
+        for kpi, value in zip(robustness.KPIS, (0.8, 0.997, 1.0), strict=True)
+    ]
+    troubled = pd.DataFrame(rows, columns=evaluation.COLUMNS[:8]).assign(dropped="", recipe="of today")
+    troubled["engine"] = evidence.Rows.read("ablations", EDITION).engine
+    write_csv_atomic(paths.results("ablations") / robustness.FILE, troubled[robustness.COLUMNS])
     learner("scale_1000", 0.7, "ablations")
     for seed in range(5):
         file = paths.run("ablations", EDITION, ablations.CONTROLLER, "scale_1000", seed) / "run.json"

@@ -37,6 +37,7 @@ from thesis_lib.analysis import (
     labels,
     learner,
     page,
+    robustness,
     tables,
 )
 from thesis_lib.community import dataset, splits
@@ -229,6 +230,24 @@ ablations.publish("meters", kpis, profile, seeds, weeks, **where)
 
 # %%
 ablations.publish("margin", kpis, profile, seeds, weeks, **where)
+
+# %% [markdown]
+# ## When homes drop out, and when the tariff moves
+#
+# The policy is the reference's own again. A home that drops out does as business as usual, and the others hear nothing
+# of it; which ones do is drawn with the seed. A tariff that comes later than in the data, forecasts of it included, is
+# one that nobody trained with: the composite is over business as usual that pays the same prices.
+# `python -m thesis_lib.analysis.robustness` makes the rows.
+
+# %%
+if train_missing:
+    for seed in seeds:
+        robustness.measure(config, seed, data, end=hours or None)
+troubled = robustness.read(profile)
+made_from = troubled[["variant", "seed", "recipe"]]
+if old := gap_figures.outdated(made_from, lambda _, seed: robustness.recipe_of(config, seed, data, hours or None)):
+    display(Markdown(f"**Out of date**, of other settings, data or code than today's: {ablations.told(old)}."))
+ablations.publish(robustness.FAMILY, troubled, profile, seeds, **where)
 
 # %% [markdown]
 # ## Homes nobody trained on

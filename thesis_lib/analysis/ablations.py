@@ -506,12 +506,17 @@ def exchanged(flows: pd.DataFrame | None) -> tuple[float, float]:
 
 
 def publish(
-    name: str, kpis: pd.DataFrame, profile: str, seeds: Sequence[int], weeks: pd.DataFrame | None = None, **where: str
+    name: str | Family,
+    kpis: pd.DataFrame,
+    profile: str,
+    seeds: Sequence[int],
+    weeks: pd.DataFrame | None = None,
+    **where: str,
 ) -> None:
     """Save a family's table and figure and show them, with what they say and what is missing.
 
     Args:
-        name: of the family.
+        name: of the family, or one that is not among `FAMILIES`.
         kpis: the long table.
         profile: whose folders.
         seeds: that should be there.
@@ -521,17 +526,17 @@ def publish(
     Raises:
         OSError: the folders cannot be written.
     """
-    family = FAMILIES[name]
+    family = name if isinstance(name, Family) else FAMILIES[name]
     names = (family.reference, *family.variants)
     there = composites(kpis, names, **where)
     if family.reference in there and len(there) > 1:
         table = compare(kpis, family, weeks if weeks is not None and len(weeks) else None, **where)
-        tables.publish(printed(table), f"ablation_{name}", profile, lambda: caption(family, **where))
+        tables.publish(printed(table), f"ablation_{family.name}", profile, lambda: caption(family, **where))
         points = differences(kpis, table, family, **where)
         page.publish(
             lambda: forest(points, table, family),
             lambda: forest_caption(table, family, **where),
-            f"ablation_{name}",
+            f"ablation_{family.name}",
             profile,
             points,
         )

@@ -8,14 +8,14 @@ and 4 are about publications, not figures: there the source decides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, comparison, evidence, labels, statistics, tables
+from thesis_lib.analysis import ablations, comparison, evidence, labels, robustness, statistics, tables
 from thesis_lib.analysis.comparison import Pair
 from thesis_lib.analysis.evidence import BAU, NO_CONTROL, Rows
 from thesis_lib.analysis.statistics import Estimate
@@ -413,20 +413,24 @@ def _robust(e: Evidence) -> Finding:
     else:
         absent.append("scale_1000")
     names = [name for family in ("unseen", "meters") for name in ablations.FAMILIES[family].variants]
-    for name in names:
-        if not rows.has(_variant(name)):
+    troubled = replace(rows, kpis=robustness.read(rows.profile))  # no runs of their own
+    for there, name in [(rows, name) for name in names] + [(troubled, name) for name in robustness.FAMILY.variants]:
+        if not there.has(_variant(name)):
             absent.append(name)
             continue
-        gain, serves = statistics.mean(1 - rows.values(_variant(name))), rows.serves(_variant(name))
+        gain, serves = statistics.mean(1 - there.values(_variant(name))), there.serves(_variant(name))
         verdicts.append(positive(gain) if serves else REFUTED)
         value = labels.interval(1 - gain.value, gain.high - gain.value, 3)
-        met = labels.percent(rows.values(_variant(name), "ev_departures_met").min(), 1) + ("" if serves else " †")
+        met = labels.percent(there.values(_variant(name), "ev_departures_met").min(), 1) + ("" if serves else " †")
         parts.append(labels.t("found.composite", variant=labels.variant(name), value=value, met=met))
     text = labels.t("found.robust", parts="; ".join(parts)) if parts else ""
     if absent:
         verdicts.append(NOT_MEASURED)
         text = f"{text} {labels.t('found.absent', what='; '.join(map(labels.variant, absent)))}".strip()
-    return Finding(every(*verdicts), text, rows.sources(*map(_variant, ("scale_1000", *names))))
+    source = rows.sources(*map(_variant, ("scale_1000", *names)))
+    if len(troubled.kpis):
+        source += f"; {(paths.results(rows.profile) / robustness.FILE).relative_to(paths.ROOT).as_posix()}"
+    return Finding(every(*verdicts), text, source)
 
 
 CLAIMS = tuple(
@@ -447,7 +451,7 @@ CLAIMS = tuple(
             (_attention, ("ablation_coordination",)),
             (_latency, ("latency_rates",)),
             (_weights, ("ablation_weights", "ablation_front")),
-            (_robust, ("ablation_scale", "ablation_unseen", "ablation_meters")),
+            (_robust, ("ablation_scale", "ablation_unseen", "ablation_meters", "ablation_robustness")),
         ),
         start=1,
     )

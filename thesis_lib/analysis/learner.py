@@ -36,7 +36,7 @@ from thesis_lib.config import Config, ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS, LEARNERS, Controller
 from thesis_lib.controllers.disturbed import Disturbed
 from thesis_lib.maddpg import device as devices
-from thesis_lib.maddpg.training import CheckpointError, Run, load_policy, train
+from thesis_lib.maddpg.training import CheckpointError, Run, TrainedPolicy, load_policy, train
 from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_atomic, write_text_atomic
 
 CONTROLLER = "cooperative_maddpg"
@@ -91,7 +91,7 @@ def learn(
         say(f"{controller}, {variant}, seed {seed}: its rows are there")
         return evaluation.read_rows(folder / "kpis.csv")
     if settings.get("compile"):
-        _find_compiler(config.device)
+        find_compiler(config.device)
     ensure_writable(folder)
 
     reference = evaluation.variant_of(homes)
@@ -100,46 +100,11 @@ def learn(
         evaluation.evaluate_controller(
             REFERENCE, reference, 0, CONTROLLERS[REFERENCE], data, config.profile, config.engines, **common
         )
-    env = datasets.load(data)
-    env.reset()
-    community = _first_homes(env, homes)
-    twin = trained_as(config, variant) if controller == CONTROLLER else variant
-    training_settings = settings_of(config, twin, controller) | dict(overrides or {})
-    kind = LEARNERS.get(controller, Run)
-    train_config = kind.Config(**training_settings)
-    few = training_settings.get("trained_homes", 0)
-    trained_on = _first_homes(env, few) if few else community
-    checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, controller, twin, seed))
-    repeatable(config.device)
-    torch.compiler.reset()  # as in a process of its own: after eight kinds of input torch no longer compiles
-    with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
-        _forget_another(checkpoints, _training_recipe(controller, train_config, seed, data), say)
-        train(
-            train_config,
-            trained_on,
-            checkpoints,
-            seed=seed,
-            device=config.device,
-            reference=CONTROLLERS[REFERENCE](),
-            say=say,
-            kind=kind,
+    with watch("training"):
+        policy, log, training = trained(
+            config, variant, seed, data, controller=controller, overrides=overrides, say=say
         )
-    if not (checkpoints / "log.csv").is_file():
-        budget = f"the {train_config.minutes:g} minutes of its budget"
-        key = "train.minutes" if controller == CONTROLLER else f"learners.{controller}.minutes"
-        raise EvaluationError(f"{variant}, seed {seed}: no update came to its end in {budget}; raise {key}")
-    log = pd.read_csv(checkpoints / "log.csv").assign(controller=controller, variant=variant, seed=seed)
-    write_csv_atomic(folder / "training.csv", log)
-    weights = checkpoints / ("best.pt" if (checkpoints / "best.pt").is_file() else "last.pt")
-    policy = load_policy(weights, community, trained_on=None if trained_on is community else trained_on, kind=kind)
-    training = {
-        "variant": twin,
-        "weights": weights.name,
-        "checkpoint": sha256(weights),
-        "updates": int(log["update"].iloc[-1]),
-        "seconds": float(log["seconds"].iloc[-1]),
-        **_memory(),
-    }
+    write_csv_atomic(folder / "training.csv", log.assign(controller=controller, variant=variant, seed=seed))
     rows = evaluation.evaluate_controller(
         controller,
         variant,
@@ -158,6 +123,63 @@ def learn(
     return rows
 
 
+def trained(
+    config: Config,
+    variant: str,
+    seed: int,
+    data: Dataset,
+    *,
+    controller: str = CONTROLLER,
+    overrides: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[TrainedPolicy, pd.DataFrame, dict[str, Any]]:
+    """Train one seed, from its checkpoint where there is one; arguments and errors as of `learn`.
+
+    Returns:
+        The policy, which saw its readings as they are; the training's log; and what run.json says of it.
+    """
+    env = datasets.load(data)
+    env.reset()
+    twin = trained_as(config, variant) if controller == CONTROLLER else variant
+    settings = settings_of(config, twin, controller) | dict(overrides or {})
+    community = _first_homes(env, settings.get("replicate", 0))
+    kind = LEARNERS.get(controller, Run)
+    train_config = kind.Config(**settings)
+    few = settings.get("trained_homes", 0)
+    trained_on = _first_homes(env, few) if few else community
+    checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, controller, twin, seed))
+    repeatable(config.device)
+    torch.compiler.reset()  # as in a process of its own: after eight kinds of input torch no longer compiles
+    with FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
+        _forget_another(checkpoints, _training_recipe(controller, train_config, seed, data), say)
+        train(
+            train_config,
+            trained_on,
+            checkpoints,
+            seed=seed,
+            device=config.device,
+            reference=CONTROLLERS[REFERENCE](),
+            say=say,
+            kind=kind,
+        )
+    if not (checkpoints / "log.csv").is_file():
+        budget = f"the {train_config.minutes:g} minutes of its budget"
+        key = "train.minutes" if controller == CONTROLLER else f"learners.{controller}.minutes"
+        raise EvaluationError(f"{variant}, seed {seed}: no update came to its end in {budget}; raise {key}")
+    log = pd.read_csv(checkpoints / "log.csv")
+    weights = checkpoints / ("best.pt" if (checkpoints / "best.pt").is_file() else "last.pt")
+    policy = load_policy(weights, community, trained_on=None if trained_on is community else trained_on, kind=kind)
+    about = {
+        "variant": twin,
+        "weights": weights.name,
+        "checkpoint": sha256(weights),
+        "updates": int(log["update"].iloc[-1]),
+        "seconds": float(log["seconds"].iloc[-1]),
+        **_memory(),
+    }
+    return policy, log, about
+
+
 def repeatable(device: str) -> None:
     """Let the same seed give the same bits on a GPU too, where torch else adds in any order; for the whole process.
 
@@ -172,7 +194,7 @@ def repeatable(device: str) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def _find_compiler(device: str) -> None:
+def find_compiler(device: str) -> None:
     """Look where torch.compile will look once training has begun.
 
     Raises:

@@ -170,13 +170,14 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "claim.15.said": ("Escalable, transferible, robusto.", "Scalable, transferable, robust."),
     "claim.15.hypothesis": (
-        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas y contadores defectuosos sigue por "
-        "debajo de BAU y cumple el servicio.",
-        "A home takes no more time among a thousand; with unseen homes and bad meters it stays below BAU and serves.",
+        "Una vivienda no cuesta más tiempo entre mil; con viviendas no vistas, contadores defectuosos, viviendas que "
+        "se dan de baja y otra tarifa sigue por debajo de BAU y cumple el servicio.",
+        "A home takes no more time among a thousand; with unseen homes, bad meters, homes that drop out and another "
+        "tariff it stays below BAU and serves.",
     ),
     "claim.15.test": (
-        "Ablaciones por semillas. No se contrastan precios desplazados ni viviendas que se dan de baja.",
-        "Ablations by seed. Shifted prices and homes that drop out are not tested.",
+        "Ablaciones por semillas; las viviendas de baja hacen como BAU, y la tarifa llega unas horas más tarde.",
+        "Ablations by seed; homes that drop out do as BAU, and the tariff comes some hours later.",
     ),
     "found.absent": ("Aún sin filas: {what}.", "No rows yet: {what}."),
     "found.percent": ("{value}{space}%", "{value}%"),
