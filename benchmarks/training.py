@@ -13,7 +13,9 @@ actor's update.
 Ours makes one update after another, each through ``batch`` copies of the community rolled ``rollout_horizon`` hours.
 An update of ours learns from thousands of steps at once where the usual way makes one update of each agent per step:
 steps/s says how fast experience is made and learned from; the minutes to the rule's level say what comes of it. They
-are those of actors without habits, which know nothing of what a household does, on one core.
+are those of actors without habits, which know nothing of what a household does, on one core. The usual way gets
+``--usual-minutes`` for the same, also on one core: it goes through the year hour by hour, the validation weeks
+included, and its actors are validated after each ``--usual-every`` hours as ours are.
 
 Both run as ``make thesis`` does, one process for each core with one thread, and their steps/s add up; the usual way
 also in one process with all the threads, and the better of the two is compared. ``compiled`` needs a C++ compiler.
@@ -27,13 +29,15 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import multiprocessing
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -279,6 +283,64 @@ def measure_level(seed: int, source: dataset.Dataset, config: TrainConfig, cache
     return result
 
 
+class UsualPolicy:
+    """The usual way's actors in the place of a policy, without their noise."""
+
+    def __init__(self, usual: UsualMADDPG, slots: int):
+        self.usual, self.slots = usual, slots
+        self.low, self.range = (torch.from_numpy(part).split(usual.seen) for part in (usual.low, usual.range))
+        self.bounds = [torch.from_numpy(part).split(usual.done) for part in (usual.action_low, usual.action_high)]
+
+    def reset(self) -> None:
+        """Actors remember nothing."""
+
+    @torch.no_grad()
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Observations (B, H, O) to actions (B, H, S)."""
+        actions = observations.new_zeros(*observations.shape[:2], self.slots)
+        for home, agent in enumerate(self.usual.agents):
+            own = (observations[:, home, : self.usual.seen[home]] - self.low[home]) / self.range[home]
+            low, high = (bound[home] for bound in self.bounds)
+            actions[:, home, : self.usual.done[home]] = agent.actor(own.float()).clamp(low, high)
+        return actions
+
+
+def measure_usual_level(
+    seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, every: int, minutes: float
+) -> dict[str, float]:
+    """The usual way until its actors are where `measure_level` stops, or so many minutes are over.
+
+    Validates after each ``every`` hours. Without ``minutes`` in the result the level was not reached; ``lowest`` is the
+    best composite on the way, whatever was served for it.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    _, world = begin(seed, source, config, cache, "cpu")
+    level = world.validate(AsPolicy(SpreadCharging(), world.community))["composite"]  # type: ignore[arg-type]
+    usual = UsualMADDPG(dataset.load(source))
+    policy = UsualPolicy(usual, world.community.slots)
+    result = {"rule": level}
+    steps, begun = 0, time.perf_counter()
+    while (spent := (time.perf_counter() - begun) / 60) < minutes:
+        usual.step(learn=steps >= usual.batch)
+        steps += 1
+        if steps % every == 0:
+            score = world.validate(policy)  # type: ignore[arg-type]
+            spent = (time.perf_counter() - begun) / 60
+            result |= {"composite": score["composite"], "departures_met": score["departures_met"], "steps": steps}
+            result["lowest"] = min(result.get("lowest", math.inf), score["composite"])
+            print(
+                f"the usual way, {spent:.1f} of {minutes:g} minutes: {steps} h, composite {score['composite']:.4f}, "
+                f"departures met {score['departures_met']:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+            if score["passes"] and score["composite"] <= level:
+                return result | {"spent": spent, "minutes": spent}
+    return result | {"spent": spent}
+
+
 def measure_whole(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, device: str) -> dict[str, float]:
     """One seed's training from its first update to its last, as the pipeline does it: its minutes and its best."""
     _, world = begin(seed, source, config, cache, device)
@@ -305,6 +367,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each measurement (default: 40)")
     parser.add_argument("--every", type=int, default=10, help="updates between validations (default: 10)")
+    parser.add_argument(
+        "--usual-minutes", type=float, default=30.0, help="for the usual way to reach the rule's level (default: 30)"
+    )
+    parser.add_argument("--usual-every", type=int, default=336, help="hours between its validations (default: 336)")
     args = parser.parse_args()
     try:
         settings = load_config(args.profile).train_for(args.variant)
@@ -337,6 +403,7 @@ def main() -> None:
     )
     figures: dict[str, float | None] = {"usual_steps_per_s": usual}
     level: dict[str, float] = {}
+    usual_level: dict[str, float] = {}
     whole: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as cache:  # empty: nothing is compiled beforehand
         if device == "cpu":
@@ -354,6 +421,9 @@ def main() -> None:
             (whole,) = at_once(1, measure_whole, source, config, cache, device)
         elif not args.quick:
             (level,) = at_once(1, measure_level, source, config, cache, args.every)
+            (usual_level,) = at_once(
+                1, measure_usual_level, source, config, cache, args.usual_every, args.usual_minutes
+            )
 
     figures |= {"steps_per_s": ours, "ratio": ours / usual}
     if level:
@@ -366,6 +436,13 @@ def main() -> None:
             print("the rule's level was not reached within the budget")
         else:
             print(f"so in {minutes:.2f} minutes on one core, of which {level['compilation']:.2f} compilation")
+    if usual_level:
+        figures["usual_minutes_to_rule_level"] = usual_level.get("minutes")
+        print(
+            "the usual way: composite {composite:.4f}, at best {lowest:.4f}, departures met {departures_met:.3f} after "
+            "{steps:.0f} hours in {spent:.1f} minutes; ".format_map(defaultdict(lambda: math.nan, usual_level))
+            + ("the rule's level" if "minutes" in usual_level else "the rule's level was not reached")
+        )
     if whole:
         figures["minutes"] = whole["minutes"]
         print(
@@ -375,7 +452,13 @@ def main() -> None:
     figures = {name: None if value is None else round(value, 2) for name, value in figures.items()}
     if args.output:
         about = {"profile": args.profile, "variant": args.variant, "cores": args.cores, "seconds": seconds}
-        found: dict[str, Any] = {"figures": figures, "rows": rows, "level": level, "whole": whole}
+        found: dict[str, Any] = {
+            "figures": figures,
+            "rows": rows,
+            "level": level,
+            "usual_level": usual_level,
+            "whole": whole,
+        }
         record = run_record(about, source, None, seeds=[0], device=device, **found)
         write_json_atomic(args.output, record)
     if args.json:

@@ -23,6 +23,8 @@ from served import checkpoint, exported
 
 from thesis_lib.analysis import learner
 from thesis_lib.community import dataset
+from thesis_lib.community.model import Community
+from thesis_lib.community.observations import Observer
 from thesis_lib.config import load_config
 from thesis_lib.controllers import LEARNERS
 from thesis_lib.controllers.rules import BusinessAsUsual
@@ -109,6 +111,27 @@ def test_the_minutes_to_the_rules_level_are_those_of_a_training(
     assert 1 <= level["updates"] <= settings["updates"]
     # It ends when the level is reached, or with the budget.
     assert level["composite"] <= level["rule"] if "minutes" in level else level["updates"] == settings["updates"]
+
+
+def test_the_usual_ways_actors_are_validated_as_they_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    source = find("offline")
+    usual = TRAINING["UsualMADDPG"](dataset.load(source, end=24), batch=4, units=8)
+    monkeypatch.setattr(np.random, "standard_normal", np.zeros)  # no exploration
+    community = Community.from_citylearn(dataset.load(source, end=24))
+    seen = Observer(community)(community.reset(batch=1))
+    actions = TRAINING["UsualPolicy"](usual, community.slots)(seen)
+    assert actions.shape == (1, community.homes, community.slots) and actions.abs().max() > 0
+    torch.testing.assert_close(actions[0][community.action_mask].float(), torch.from_numpy(usual.act()))
+    assert not actions[0][~community.action_mask].any()
+
+
+def test_the_usual_way_gives_up_when_its_minutes_are_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    config = TrainConfig(**load_config("test").train_for("broadcast"))
+    level = TRAINING["measure_usual_level"](0, find("offline"), config, str(tmp_path), 1, 0.02)
+    assert "minutes" not in level and level["spent"] >= 0.02 and level["steps"] >= 1
+    assert level["composite"] >= level["lowest"] > 0.5 and level["departures_met"] < 0.99  # nothing is learned in hours
 
 
 def test_a_whole_training_is_the_pipelines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

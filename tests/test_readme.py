@@ -146,7 +146,9 @@ def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
     training = {"usual_steps_per_s": 10.2, "steps_per_s": 30333.3, "ratio": 2973.9, "minutes_to_rule_level": 0.97}
     names = ("17 pairs on CityLearn", "17 pairs on CityLearn", "Cooperative MADDPG", "Cooperative MADDPG")
     rates = [{"what": what, "updates/s": rate} for what, rate in zip(names, (130.0, 165.2, 4.7, 9.5), strict=True)]
-    write_json_atomic(folder / "training.json", about | {"rows": rates, "figures": training})
+    level = {"rule": 0.87, "spent": 60.2, "steps": 12345, "composite": 1.5, "departures_met": 0.4}
+    record = about | {"rows": rates, "figures": training}
+    write_json_atomic(folder / "training.json", record | {"usual_level": level})
     pair = {"learner": "independent_td3", "bare_updates/s": 21.2, "sb3_updates/s": 12.4, "bare_ratio": 1.71}
     write_json_atomic(folder / "independent.json", about | {"rows": [pair]})
     text = readme.speed("thesis").replace(labels.SPACE, " ")
@@ -154,9 +156,16 @@ def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
     assert "| Community, 1,024 copies | 102,400 steps/s | CityLearn: 80 steps/s | 1,280 |" in text
     assert "| 30,333 steps/s | 17 actor-critic pairs on CityLearn: 10 steps/s | 2,974 |" in text
     assert "`make benchmark`: A processor, 2 cores." in text and "6,400" not in text
-    assert "9.5 a second here on both cores, and 165 of single agents" in text and text.endswith("1.0 min of one core.")
+    assert "9.5 a second here on both cores, and 165 of single agents" in text
+    assert "not reach it in 60 min of one core: after 12,345 hours of CityLearn its composite" in text
+    assert text.endswith("is 1.50, with 40% of the departures met; the rule's is 0.87.")
     with labels.using("es"):
         assert "102 400 pasos/s" in readme.speed("thesis").replace(labels.SPACE, " ")
+    write_json_atomic(folder / "training.json", record | {"usual_level": level | {"minutes": 60.2}})
+    text = readme.speed("thesis").replace(labels.SPACE, " ")
+    assert text.endswith("reaches it in 60 min of one core, after 12,345 hours of CityLearn.")
+    write_json_atomic(folder / "training.json", record | {"usual_level": {}})  # not asked
+    assert readme.speed("thesis").replace(labels.SPACE, " ").endswith("level in 1.0 min of one core.")
 
 
 def test_the_algorithm_tells_where_an_updates_time_goes(root: Path) -> None:

@@ -292,7 +292,13 @@ def _learned(training: dict[str, Any]) -> str:
     rates = {row["what"]: row["updates/s"] for row in training["rows"]}  # the last of each: all cores
     usual, ours = (labels.number(rate, 0 if rate >= 100 else 1) for rate in rates.values())
     minutes = labels.number(training["figures"]["minutes_to_rule_level"], 1)
-    return labels.t("speed.learned", usual=usual, ours=ours, minutes=minutes)
+    text = labels.t("speed.learned", usual=usual, ours=ours, minutes=minutes)
+    if level := training["usual_level"]:
+        told = {"spent": labels.number(level["spent"], 0), "hours": labels.number(level["steps"], 0)}
+        told |= {name: labels.number(level[name], 2) for name in ("composite", "rule")}
+        words = "speed.usual_reached" if "minutes" in level else "speed.usual"
+        text += " " + labels.t(words, **told, met=labels.percent(level["departures_met"], 0))
+    return text
 
 
 def update_time() -> str:

@@ -457,6 +457,17 @@ TEXT: dict[str, tuple[str, str]] = {
         "both cores, and {usual} of single agents the usual way. Actors without habits reach the spread rule's level "
         "in {minutes}{space}min of one core.",
     ),
+    "speed.usual": (
+        "El modo habitual no lo alcanza en {spent}{space}min de un núcleo: tras {hours} horas de CityLearn, su "
+        "compuesto en las semanas de validación es {composite}, con el {met} de las salidas cumplidas; el de la regla, "
+        "{rule}.",
+        "The usual way does not reach it in {spent}{space}min of one core: after {hours} hours of CityLearn its "
+        "composite on the validation weeks is {composite}, with {met} of the departures met; the rule's is {rule}.",
+    ),
+    "speed.usual_reached": (
+        "El modo habitual lo alcanza en {spent}{space}min de un núcleo, tras {hours} horas de CityLearn.",
+        "The usual way reaches it in {spent}{space}min of one core, after {hours} hours of CityLearn.",
+    ),
     "speed.where": ("`{command}`: {cpu}, {cores} núcleos.", "`{command}`: {cpu}, {cores} cores."),
     "speed.service": (
         "El servicio, a 500 peticiones por segundo: mediana {request_p50_ms_at_500}{space}ms, percentil 99 "
