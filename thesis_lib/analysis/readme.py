@@ -295,7 +295,7 @@ def _learned(training: dict[str, Any]) -> str:
     text = labels.t("speed.learned", usual=usual, ours=ours, minutes=minutes)
     if level := training["usual_level"]:
         told = {"spent": labels.number(level["spent"], 0), "hours": labels.number(level["steps"], 0)}
-        told |= {name: labels.number(level[name], 2) for name in ("composite", "rule")}
+        told |= {name: labels.number(level[name], 2) for name in ("composite", "lowest", "rule")}
         words = "speed.usual_reached" if "minutes" in level else "speed.usual"
         text += " " + labels.t(words, **told, met=labels.percent(level["departures_met"], 0))
     return text

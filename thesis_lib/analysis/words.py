@@ -459,10 +459,11 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "speed.usual": (
         "El modo habitual no lo alcanza en {spent}{space}min de un núcleo: tras {hours} horas de CityLearn, su "
-        "compuesto en las semanas de validación es {composite}, con el {met} de las salidas cumplidas; el de la regla, "
-        "{rule}.",
+        "compuesto en las semanas de validación es {composite} ({lowest} en su mejor momento), con el {met} de las "
+        "salidas cumplidas; el de la regla, {rule}.",
         "The usual way does not reach it in {spent}{space}min of one core: after {hours} hours of CityLearn its "
-        "composite on the validation weeks is {composite}, with {met} of the departures met; the rule's is {rule}.",
+        "composite on the validation weeks is {composite} ({lowest} at its best), with {met} of the departures met; "
+        "the rule's is {rule}.",
     ),
     "speed.usual_reached": (
         "El modo habitual lo alcanza en {spent}{space}min de un núcleo, tras {hours} horas de CityLearn.",
