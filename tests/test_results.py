@@ -14,7 +14,17 @@ import torch
 from conftest import find, model
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, claims, comparison, evaluation, evidence, figures, labels, tables
+from thesis_lib.analysis import (
+    ablations,
+    claims,
+    comparison,
+    evaluation,
+    evidence,
+    figures,
+    labels,
+    robustness,
+    tables,
+)
 from thesis_lib.config import load_config
 
 WHERE = {"split": "test", "engine": "citylearn", "edition": "official"}
@@ -94,6 +104,15 @@ def test_the_ablations_tables_are_of_their_rows() -> None:
             shared = [column for column in table if column in written and "weeks" not in column]
             assert "difference" in shared
             same(written[shared], table[shared])
+
+
+def test_the_troubles_table_is_of_its_rows_and_undisturbed_is_the_reference() -> None:
+    rows, where = robustness.read("ablations"), WHERE | {"engine": "model"}
+    table = ablations.printed(ablations.compare(rows, robustness.FAMILY, **where))
+    same(pd.read_csv(paths.tables("ablations") / "ablation_robustness.csv"), table)
+    own = ablations.composites(evaluation.gather("ablations"), ["headline"], **where)["headline"]
+    undisturbed = ablations.composites(rows, ["undisturbed"], **where)["undisturbed"]
+    pd.testing.assert_series_equal(undisturbed, own, check_names=False, rtol=1e-9)
 
 
 @pytest.mark.parametrize("language", labels.LANGUAGES)
