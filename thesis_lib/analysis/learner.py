@@ -100,10 +100,9 @@ def learn(
         evaluation.evaluate_controller(
             REFERENCE, reference, 0, CONTROLLERS[REFERENCE], data, config.profile, config.engines, **common
         )
-    with watch("training"):
-        policy, log, training = trained(
-            config, variant, seed, data, controller=controller, overrides=overrides, say=say
-        )
+    policy, log, training = trained(
+        config, variant, seed, data, controller=controller, overrides=overrides, stopwatch=watch, say=say
+    )
     write_csv_atomic(folder / "training.csv", log.assign(controller=controller, variant=variant, seed=seed))
     rows = evaluation.evaluate_controller(
         controller,
@@ -131,6 +130,7 @@ def trained(
     *,
     controller: str = CONTROLLER,
     overrides: Mapping[str, Any] | None = None,
+    stopwatch: Stopwatch | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[TrainedPolicy, pd.DataFrame, dict[str, Any]]:
     """Train one seed, from its checkpoint where there is one; arguments and errors as of `learn`.
@@ -150,7 +150,8 @@ def trained(
     checkpoints = ensure_writable(paths.checkpoints(config.profile, data.edition, controller, twin, seed))
     repeatable(config.device)
     torch.compiler.reset()  # as in a process of its own: after eight kinds of input torch no longer compiles
-    with FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
+    watch = stopwatch or Stopwatch()
+    with watch("training"), FileLock(checkpoints / ".lock"):  # whoever shares this training waits for it
         _forget_another(checkpoints, _training_recipe(controller, train_config, seed, data), say)
         train(
             train_config,
