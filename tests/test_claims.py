@@ -149,6 +149,14 @@ def test_a_run_of_a_changed_tree_is_named_so(community: Community, folder) -> No
     assert "abcdef1 with uncommitted changes" in known(community, folder).thesis.sources(BAU)
 
 
+def test_seeds_in_a_row_are_named_by_their_ends(community: Community, folder) -> None:
+    for seed in (0, 1, 2):
+        run(OURS, seed, 0.7)
+    assert "(seeds 0-2; commit" in known(community, folder).thesis.sources(OURS)
+    run(OURS, 4, 0.7)
+    assert "(seeds 0, 1, 2, 4; commit" in known(community, folder).thesis.sources(OURS)
+
+
 def test_marlisa_is_compared_only_with_rows(community: Community, folder) -> None:
     run(BAU, 0, 1.0)
     learner("broadcast", 0.68)

@@ -216,7 +216,8 @@ if len(tables.keys(homes)) > 1:
     with labels.using("en"):
         texts = [
             f"under {labels.controller(*pair)} {(line < 0).sum()} of {line.notna().sum()} homes pay less than under "
-            f"BAU, the best {line.min():+.0f} %, the worst {line.max():+.0f} %"
+            f"BAU, the best {labels.percent(line.min() / 100, 1, sign=True)}, "
+            f"the worst {labels.percent(line.max() / 100, 1, sign=True)}"
             for pair, line in change.iterrows()
         ]
     display(Markdown("Who gains: " + "; ".join(texts) + "."))

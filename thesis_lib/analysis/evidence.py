@@ -107,6 +107,8 @@ class Rows:
             return ""
         commits = sorted({_commit(record["git"]) for record in records.values()})
         seeds = ", ".join(map(str, sorted(records)))
+        if len(records) > 2 and max(records) - min(records) == len(records) - 1:
+            seeds = f"{min(records)}-{max(records)}"
         return f"{folder.relative_to(paths.ROOT).as_posix()} (seeds {seeds}; commit {', '.join(commits)})"
 
     def car_energy(self, pair: Pair) -> float:
