@@ -172,6 +172,7 @@ def test_the_algorithm_tells_where_an_updates_time_goes(root: Path) -> None:
     assert readme.update_time() == labels.t("readme.nothing", command="make benchmark")
     figures = {f"{form}_{what}_per_update": 1234.5 for form in ("before", "after") for what in ("s", "operators")}
     figures |= {"before_operators_share": 0.9, "after_operators_share": 0.7}
+    figures |= {"seeds": 5, "seeds_s_per_update": 0.774, "seeds_saving": 1.368}
     shares = {("before", "a"): 0.75, ("before", "b"): 0.25, ("after", "a"): 0.5, ("after", "b"): 0.5}
     rows = [{"form": form, "part": part, "share": share} for (form, part), share in shares.items()]
     record = {"cpu": "A processor", "cpu_count": 2, "figures": figures, "rows": rows}
@@ -181,6 +182,7 @@ def test_the_algorithm_tells_where_an_updates_time_goes(root: Path) -> None:
     assert "| Part of an update | before | after |\n| --- | ---: | ---: |\n| a | 75.0% | 50.0% |\n| b | 25.0% |" in text
     assert "| seconds an update | 1,234.50 | 1,234.50 |" in text and "A processor, 2 cores." in text
     assert "| operators' own time, of what the profiler saw | 90.0% | 70.0% |" in text
+    assert "With 5 times the batch" in text and "takes 0.77 s, which is 1.37 times quicker a copy." in text
 
 
 def test_every_trial_counts_for_the_budget_of_its_learner(root: Path) -> None:
