@@ -137,3 +137,11 @@ def test_the_command_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.splitlines() == [
         f"error: profile 'quick' has no learner '{LEARNER}'; allowed are "
     ]
+
+
+@pytest.mark.parametrize("name", sorted(search.SEARCHED))
+def test_the_thesis_trains_with_the_best_trials_settings(name: str) -> None:
+    settings = learner.settings_of(load_config("thesis"), "default", name)
+    found = json.loads(search.Trials(name, settings).best()["settings"])
+    rounded = {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in found.items()}
+    assert {key: settings[key] for key in rounded} == rounded
