@@ -122,7 +122,7 @@ def test_settings_that_do_not_go_together_are_told_before_a_training(good, bad, 
 @pytest.mark.parametrize(
     ("learner", "good", "bad", "says"),
     [
-        ("maddpg", {"warmup_hours": 117}, {"warmup_hours": 118}, "warmup_hours: at most 117"),
+        ("maddpg", {"warmup_hours": 781}, {"warmup_hours": 782}, "warmup_hours: at most 781"),
         ("independent_td3", {"warmup_hours": 1000}, {"copies": 30001}, "copies: at most replay_capacity, 30000"),
         ("independent_sac", {"return_hours": 48}, {"return_hours": 49}, "return_hours: at most collect_hours, 48"),
         ("marlisa", {}, {"weights": {}}, "weights: give cost"),

@@ -282,7 +282,7 @@ def budgets() -> str:
             cells += ["–", "–", labels.number(minutes, 0), "–", "–"]
         lines.append([labels.controller(controller), *cells])
     ends = ["By hand: trials", "minutes", "By the search: trials", "minutes", "Minutes in all"]
-    head = ["Learner", *ends, "The search's first, the profile's own", "Its best"]
+    head = ["Learner", *ends, "The search's first, chosen by hand", "Its best"]
     table = [head, ["---", *["---:"] * 7], *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in table)
 
