@@ -47,9 +47,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "MARLISA's saving lies within 15-25%, and MADDPG saves at least 10 points more.",
     ),
     "claim.2.test": (
-        "Mismos datos y mismo límite de tiempo de entrenamiento; el ajuste tuvo menos presupuesto (protocolo). "
-        "Diferencia pareada por semillas.",
-        "Same data and limit of training time; its tuning had a smaller budget (protocol). Paired difference by seed.",
+        "Mismos datos y mismos presupuestos de entrenamiento y de ajuste (protocolo). Diferencia pareada por semillas.",
+        "Same data and budgets of training and tuning (protocol). Paired difference by seed.",
     ),
     "claim.3.said": (
         "MARLISA es de un solo agente (Denysiuk et al. 2023, «Intelligent Shared Autonomy»).",
