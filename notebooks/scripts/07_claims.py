@@ -62,10 +62,10 @@ print(f"{len(thesis.kpis)} rows of {profile}, {len(known.ablations.kpis)} rows o
 findings = claims.save(known, profile)
 shown = claims.printed(findings)
 left = {"selector": "td, th", "props": "text-align: left; vertical-align: top"}
-wide = [  # what is read keeps its room beside the long names of the runs
-    {"selector": f".col{column}", "props": f"min-width: {width}em"} for column, width in enumerate((1, 9, 13, 20, 6, 0))
-]
-display(shown.style.hide(axis="index").set_table_styles([left, *wide]))
+room = enumerate((1, 8, 11, 18, 6, 12))  # for what is read beside the long names of the runs, which are broken anywhere
+wide = [{"selector": f".col{column}", "props": f"min-width: {width}em"} for column, width in room]
+broken = {"selector": ".col5", "props": "overflow-wrap: anywhere"}
+display(shown.style.hide(axis="index").set_table_styles([left, *wide, broken]))
 
 # %%
 counts = pd.Series([found.verdict for found in findings.values()]).value_counts()
