@@ -14,7 +14,7 @@ browser = dashboard.browser
 def test_the_page_shows_what_each_operation_takes(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     with running(exported(tmp_path_factory)) as (client, _):
         browser.get(f"{client.base_url}/docs")
-        text = dashboard.until(lambda: browser.execute_script("return document.getElementById('paths').textContent"))
+        text = dashboard.until(lambda: browser.execute_script("return document.getElementById('paths')?.textContent"))
         operations = [line for line in text.split("POST ")[1:]]
         for path, field in (("/predict", "observations"), ("/simulate/reset", "start"), ("/simulate/step", "hours")):
             (shown,) = [operation for operation in operations if operation.startswith(path)]
