@@ -129,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", type=int, default=20, help="timed updates of each form (default: 20)")
     parser.add_argument("--seeds", type=int, default=5, help="times the batch of the third run (default: 5)")
     args = parser.parse_args(arguments)
+    if min(args.updates, args.seeds) < 1:
+        parser.error("--updates and --seeds: at least 1")
     torch.set_num_threads(1)
     try:
         settings = load_config(args.profile).train_for(args.variant)
@@ -145,10 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     env.reset()
     community = Community.from_citylearn(env).to(torch.device("cpu"), torch.float32)
     runs = {}
-    for form, times in (*((form, 1) for form in forms), (TOGETHER, args.seeds)):
-        chosen = {"compile": (forms[-1] if form == TOGETHER else form) == "compiled"}
-        config = TrainConfig(**(settings | chosen | {"batch": times * settings["batch"]}))
-        runs[form] = Run(config, Run.world_of(config, community, BusinessAsUsual()), seed=0)
+    wanted = {form: (form == "compiled", 1) for form in forms} | {TOGETHER: (forms[-1] == "compiled", args.seeds)}
+    for name, (compiled, times) in wanted.items():
+        config = TrainConfig(**(settings | {"compile": compiled, "batch": times * settings["batch"]}))
+        runs[name] = Run(config, Run.world_of(config, community, BusinessAsUsual()), seed=0)
     with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):  # the profiler sees fused kernels
         spent = take_turns(runs, updates, warm)
         found = {form: operators(runs[form], profiled) for form in forms}

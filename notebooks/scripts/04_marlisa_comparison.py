@@ -85,9 +85,10 @@ display(Markdown(" ".join(told)))
 # ## How they learn
 #
 # Composite on the validation weeks against the wall clock and updates. Each learner stops at its own number of
-# `updates` in the profile, within the protocol's limit of 5 CPU minutes for one seed; a curve that still falls at its
-# end says that the updates it was given, not the method, were the limit. An update of one learner is not that of
-# another; a flat beginning is the warm-up of the critics (`critic_warmup`), while actors still do what the habits do.
+# `updates` in the profile, chosen within the protocol's limit of 5 CPU minutes for one seed (docs/protocol.md says
+# whose runs take longer, and why); a curve that still falls at its end says that the updates it was given, not the
+# method, were the limit. An update of one learner is not that of another; a flat beginning is the warm-up of the
+# critics (`critic_warmup`), while actors still do what the habits do.
 
 # %%
 curves = evaluation.training_logs(profile, data.edition, tables.keys(rows))
