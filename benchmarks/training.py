@@ -21,7 +21,8 @@ Both run as ``make thesis`` does, one process for each core with one thread, and
 also in one process with all the threads, and the better of the two is compared. ``compiled`` needs a C++ compiler.
 
 With ``--device cuda`` ours is trained on the GPU, by one process: some updates, with the profile's batch and a larger
-one, and one seed's whole training in place of the minutes to the rule's level.
+one, and one seed's whole training with the larger in place of the minutes to the rule's level. Beside it the usual way
+has one process for each core alone; in one with all threads it was the slower of the two wherever it was measured.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from thesis_lib.analysis.learner import repeatable
+from thesis_lib.analysis.learner import repeatable, run_on
 from thesis_lib.community import dataset
 from thesis_lib.community.model import Community
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import Controller
 from thesis_lib.controllers.rules import BusinessAsUsual, SpreadCharging
 from thesis_lib.maddpg import device as devices
+from thesis_lib.maddpg.captured import FIRST
 from thesis_lib.maddpg.training import CommunityWorld, Run, TrainConfig, train
 from thesis_lib.provenance import run_record, write_json_atomic
 
@@ -211,14 +213,17 @@ def measure_usual(seed: int, source: dataset.Dataset, threads: int, seconds: flo
 def begin(
     seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, device: str
 ) -> tuple[Run, CommunityWorld]:
-    """A training run at update 0, on one thread; what it compiles goes to a new folder in ``cache``."""
+    """A training run at update 0, on one thread; what it compiles goes to a new folder in ``cache``.
+
+    On a GPU to ``cache`` itself: there one process works at a time, and a whole training finds what its updates took.
+    """
     torch.set_num_threads(1)
     repeatable(device)
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(dir=cache)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(dir=cache) if device == "cpu" else cache
     community = Community.from_citylearn(dataset.load(source)).to(device, torch.float32)
     shared = ("augment", "swap_share", "reward_offset", "reward", "weights")
     world = CommunityWorld(community, BusinessAsUsual(), **{name: getattr(config, name) for name in shared})
-    return Run(config, world, seed), world
+    return run_on(device)(config, world, seed), world
 
 
 def measure_ours(
@@ -229,7 +234,8 @@ def measure_ours(
     begun = time.perf_counter()
     run.iterate()
     first = time.perf_counter() - begun
-    run.iterate()
+    for _ in range(1 if device == "cpu" else FIRST):  # the last is recorded
+        run.iterate()
     updates, elapsed = repeated(run.iterate, seconds)
     steps = updates * config.batch * config.rollout_horizon
     held = {} if device == "cpu" else {"GPU GiB": torch.cuda.max_memory_allocated() / 2**30}
@@ -342,9 +348,12 @@ def measure_usual_level(
 
 
 def measure_whole(seed: int, source: dataset.Dataset, config: TrainConfig, cache: str, device: str) -> dict[str, float]:
-    """One seed's training from its first update to its last, as the pipeline does it: its minutes and its best."""
+    """One seed's training from its first update to its last, as the pipeline does it: its minutes and its best.
+
+    The minutes are without compilation where ``cache`` holds what `measure_ours` compiled.
+    """
     _, world = begin(seed, source, config, cache, device)
-    folder = train(config, world, tempfile.mkdtemp(dir=cache), seed=seed, device=device)
+    folder = train(config, world, tempfile.mkdtemp(dir=cache), seed=seed, device=device, kind=run_on(device))
     log = pd.read_csv(folder / "log.csv")
     kept = log.loc[log["composite"].where(log["passes"] == 1).idxmin()]
     return {
@@ -397,20 +406,18 @@ def main() -> None:
         rows.append({"what": what, "processes": processes, "threads each": threads, **row})
         return row["steps/s"]
 
-    usual = max(
-        measure("17 pairs on CityLearn", 1, args.cores, measure_usual, source, args.cores, seconds),
-        measure("17 pairs on CityLearn", args.cores, 1, measure_usual, source, 1, seconds),
-    )
+    forms = [(1, args.cores), (args.cores, 1)] if device == "cpu" else [(args.cores, 1)]  # processes, threads each
+    usual = max(measure("17 pairs on CityLearn", p, n, measure_usual, source, n, seconds) for p, n in forms)
     figures: dict[str, float | None] = {"usual_steps_per_s": usual}
     level: dict[str, float] = {}
     usual_level: dict[str, float] = {}
+    wide = config.model_copy(update={"batch": config.batch * LARGER})
     whole: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as cache:  # empty: nothing is compiled beforehand
         if device == "cpu":
             measure("Cooperative MADDPG", 1, 1, measure_ours, source, config, cache, seconds)
             ours = measure("Cooperative MADDPG", args.cores, 1, measure_ours, source, config, cache, seconds)
         else:
-            wide = config.model_copy(update={"batch": config.batch * LARGER})
             ours, figures["large_steps_per_s"] = (
                 measure(f"Cooperative MADDPG, {args.device}", 1, 1, measure_ours, source, c, cache, seconds, device)
                 for c in (config, wide)
@@ -418,7 +425,7 @@ def main() -> None:
         print(pd.DataFrame(rows).round(1).to_string(index=False, na_rep=""), "\n")
         print(f"ratio {ours / usual:.0f}", flush=True)
         if device != "cpu":
-            (whole,) = at_once(1, measure_whole, source, config, cache, device)
+            (whole,) = at_once(1, measure_whole, source, wide, cache, device)
         elif not args.quick:
             (level,) = at_once(1, measure_level, source, config, cache, args.every)
             (usual_level,) = at_once(
@@ -446,8 +453,8 @@ def main() -> None:
     if whole:
         figures["minutes"] = whole["minutes"]
         print(
-            f"{whole['updates']:.0f} updates in {whole['minutes']:.2f} minutes, with compilation and validations: "
-            f"composite {whole['composite']:.4f} on the validation weeks"
+            f"{whole['updates']:.0f} updates with {wide.batch} copies in {whole['minutes']:.2f} minutes, with "
+            f"validations, compiled before: composite {whole['composite']:.4f} on the validation weeks"
         )
     figures = {name: None if value is None else round(value, 2) for name, value in figures.items()}
     if args.output:

@@ -21,11 +21,13 @@ from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
 from thesis_lib.controllers import LEARNERS
 from thesis_lib.controllers.rules import BusinessAsUsual
+from thesis_lib.maddpg.captured import FIRST, CapturedRun
 from thesis_lib.maddpg.training import Run, load_policy, train
 
 GPU = "cuda:0"
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this PyTorch sees no CUDA GPU")
-BUDGET = {"updates": 4, "validate_every": 2}
+LONG = FIRST + 3  # updates, so that some are recorded ones
+BUDGET = {"updates": LONG, "validate_every": 2}
 OURS = {**test_training.SMALL, **BUDGET, "habits": True}
 THEIRS = {**test_independent.SMALL, **BUDGET}
 REPLAYED = {"rollout_horizon": 0, "critics": "per_agent", "return_hours": 2}
@@ -34,6 +36,8 @@ KINDS: dict[str, tuple[type[Run], Any]] = {
     "attention": (Run, test_training.config(**OURS | {"coordination": "attention", "shared_actors": True})),
     "late": (Run, test_training.config(**OURS | {"broadcast_delay": 1})),
     "compiled": (Run, test_training.config(**OURS, compile=True)),
+    "captured": (CapturedRun, test_training.config(**OURS | {"coordination": "announce", "actor_optimiser": "muon"})),
+    "captured late": (CapturedRun, test_training.config(**OURS | {"broadcast_delay": 1, "compile": True})),
     "maddpg": (Run, test_training.config(**OURS | REPLAYED)),
     "independent_td3": (LEARNERS["independent_td3"], test_independent.config("td3", **THEIRS)),
     "independent_sac": (LEARNERS["independent_sac"], test_independent.config("sac", **THEIRS)),
@@ -67,6 +71,7 @@ def world(world_of: Any, kind: type[Run], device: str) -> Any:
 
 def begun(name: str, device: str, seed: int = 0) -> Run:
     kind, config = KINDS[name]
+    kind = Run if kind is CapturedRun and device == "cpu" else kind
     first = next(other for other, _ in KINDS.values() if other.world_of.__func__ is kind.world_of.__func__)
     return kind(config, world(kind.world_of.__func__, first, str(device)), seed)
 
@@ -108,8 +113,8 @@ def assert_the_same(communities: list[Community], dtype: torch.dtype, bar: float
 @EVERY_KIND
 def test_a_first_update_is_the_same(name: str, there: str) -> None:
     """Its losses: later ones part on a GPU, as rounding does. And a run can be put back there."""
-    if name == "compiled" and there != GPU:
-        pytest.skip("nothing is compiled for a stand-in")
+    if there != GPU and (name == "compiled" or name.startswith("captured")):
+        pytest.skip("for a stand-in nothing is compiled or recorded")
     here = until(begun(name, "cpu"), 1)
     with reached(there) as device:
         far = until(begun(name, device), 1)
@@ -123,11 +128,11 @@ def test_a_first_update_is_the_same(name: str, there: str) -> None:
 @NEEDS_GPU
 @EVERY_KIND
 def test_the_same_seed_gives_the_same_and_a_stopped_run_goes_on_bit_for_bit(name: str) -> None:
-    whole, again = (flat(until(begun(name, GPU), 4).state_dict()) for _ in range(2))
+    whole, again = (flat(until(begun(name, GPU), LONG).state_dict()) for _ in range(2))
     stopped = until(begun(name, GPU), 2).state_dict()
     halves = begun(name, GPU, seed=9)  # another seed: all that matters must come from the state
     halves.load_state_dict(stopped)
-    resumed = flat(until(halves, 4).state_dict())
+    resumed = flat(until(halves, LONG).state_dict())
     named = [key for key in whole if key.split("/")[1] in ("algorithm", "replay", "random", "updates")]
     assert len(named) > 20
     for other in (again, resumed):

@@ -23,6 +23,10 @@ from thesis_lib.community.observations import Observer
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers.disturbed import Disturbed
 from thesis_lib.controllers.rules import BusinessAsUsual
+from thesis_lib.maddpg.algorithm import MADDPG
+from thesis_lib.maddpg.captured import CapturedMADDPG, CapturedRun
+from thesis_lib.maddpg.device import Device
+from thesis_lib.maddpg.training import Run
 
 CODE = '''"""What it is for."""
 
@@ -105,6 +109,17 @@ def test_what_a_policy_depends_on(data: dataset.Dataset) -> None:
     assert learner.recipe(config, "none", 0, data, overrides={"updates": 3}) != usual
     assert learner.recipe(config, "none", 0, data, overrides={"updates": config.train["updates"]}) == usual
     assert learner.recipe(load_config("test", language="es"), "none", 0, data) == usual
+
+
+def test_a_gpu_is_driven_otherwise_and_rows_count_on_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert learner.run_on("cpu") is Run
+    monkeypatch.setattr(learner.devices, "resolve", lambda device: Device(f"{device}:0", "a GPU", 80.0))
+    assert learner.run_on("cuda") is CapturedRun
+    driver = paths.LIBRARY / "maddpg" / "captured.py"
+    assert driver.is_file() and driver not in learner.code()
+    # So it may change no formula: of the update only the step down a loss is its own, whose number it must not read.
+    changed = {name for name in set(vars(CapturedMADDPG)) & set(vars(MADDPG)) if not name.startswith("__")}
+    assert changed == {"_descend"}
 
 
 def test_variants_that_only_see_differently_share_a_training() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +21,11 @@ from thesis_lib.community.reading import read_environment
 from thesis_lib.community.replication import replicated
 from thesis_lib.community.splits import blocks, split_of_rows
 from thesis_lib.controllers.rules import BusinessAsUsual
+from thesis_lib.maddpg import captured
 from thesis_lib.maddpg.training import (
     CheckpointError,
     CommunityWorld,
+    Run,
     TrainConfig,
     build_policy,
     load_policy,
@@ -98,6 +102,53 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path, mode: dict) -> None:
     assert [name for name in first if name != "/seconds" and not equal(first[name], second[name])] == []
     logs = [list(csv.DictReader((folder / "log.csv").open(encoding="utf-8"))) for folder in (whole, halves)]
     assert [{**row, "seconds": ""} for row in logs[0]] == [{**row, "seconds": ""} for row in logs[1]]
+
+
+def test_what_a_gpu_starts_again_is_the_same_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU a recording is what was recorded, done again: on what lies where the first window lay."""
+
+    def record(work: Any) -> tuple[Any, dict[str, Any]]:
+        losses: dict[str, Any] = {}
+        recorded.append(work)
+        return lambda: losses.update(work()), losses
+
+    recorded: list[Any] = []
+    monkeypatch.setattr(captured, "beside", lambda work: work())
+    monkeypatch.setattr(captured, "record", record)
+    for optimiser in ("adam", "muon"):
+        settings, found = config(actor_optimiser=optimiser), {}
+        for kind in (Run, captured.CapturedRun):
+            folder = train(settings, ToyWorld(), tmp_path / optimiser / kind.__name__, seed=3, say=quiet, kind=kind)
+            found[kind] = flat(read_checkpoint(folder / "last.pt", "toy"))
+        ours, theirs = found.values()
+        assert ours.keys() == theirs.keys()
+        for name in (name for name in ours if name.startswith("/algorithm") and torch.is_tensor(ours[name])):
+            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-3, atol=1e-5)
+    assert len(recorded) == 2
+    # The CPU goes on from such a checkpoint, and from the CPU's what records.
+    for first, then in ((captured.CapturedRun, Run), (Run, captured.CapturedRun)):
+        begun = first(config(), ToyWorld(), 3)
+        begun.iterate()
+        other = then(config(), ToyWorld(), 4)
+        other.load_state_dict(copy.deepcopy(begun.state_dict()))  # else both go on with the same tensors
+        for _ in range(5):
+            begun.iterate()
+            other.iterate()
+        ours, theirs = (flat(run.algorithm.policy.state_dict()) for run in (begun, other))
+        for name in ours:
+            torch.testing.assert_close(theirs[name], ours[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_nan_that_a_gpu_finds_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Poisoned(ToyWorld):
+        def step(self, state, actions, hour):  # type: ignore[no-untyped-def]
+            state, reward = super().step(state, actions, hour)
+            return state, reward * float("nan") if actions.requires_grad else reward
+
+    monkeypatch.setattr(captured, "beside", lambda work: work())
+    with pytest.raises(FloatingPointError, match="look for a NaN"):
+        train(config(), Poisoned(), tmp_path, seed=0, say=quiet, kind=captured.CapturedRun)
+    assert not (tmp_path / "last.pt").exists()
 
 
 def test_mixed_precision_trains(tmp_path: Path) -> None:

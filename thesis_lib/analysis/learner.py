@@ -35,6 +35,7 @@ from thesis_lib.community.replication import replicated
 from thesis_lib.config import Config, ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS, LEARNERS, Controller
 from thesis_lib.controllers.disturbed import Disturbed
+from thesis_lib.maddpg import captured
 from thesis_lib.maddpg import device as devices
 from thesis_lib.maddpg.training import CheckpointError, Run, TrainedPolicy, load_policy, train
 from thesis_lib.provenance import Stopwatch, ensure_writable, sha256, write_csv_atomic, write_text_atomic
@@ -143,7 +144,7 @@ def trained(
     twin = trained_as(config, variant) if controller == CONTROLLER else variant
     settings = settings_of(config, twin, controller) | dict(overrides or {})
     community = _first_homes(env, settings.get("replicate", 0))
-    kind = LEARNERS.get(controller, Run)
+    kind = LEARNERS.get(controller) or run_on(config.device)
     train_config = kind.Config(**settings)
     few = settings.get("trained_homes", 0)
     trained_on = _first_homes(env, few) if few else community
@@ -193,6 +194,16 @@ def repeatable(device: str) -> None:
     if devices.resolve(device).torch.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first product
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
+
+
+def run_on(device: str) -> type[Run]:
+    """Whose updates are quick there: on a GPU those that are recorded once and then started at once.
+
+    Raises:
+        DeviceError: no such device.
+    """
+    return captured.CapturedRun if devices.resolve(device).torch.startswith("cuda") else Run
 
 
 def find_compiler(device: str) -> None:
@@ -275,7 +286,8 @@ def code(controller: str = CONTROLLER, settings: Mapping[str, Any] | None = None
 
     ``settings``: of the evaluation; with bad meters these count too. None for the training alone.
     """
-    shared = sorted((paths.LIBRARY / "maddpg").glob("*.py"))
+    # How a GPU is driven counts as little as which processor it is: the formulas are those of the other files.
+    shared = sorted(set((paths.LIBRARY / "maddpg").glob("*.py")) - {Path(inspect.getfile(captured)).resolve()})
     if any((settings or {}).get(key) for key in AFTERWARDS):
         shared.append(Path(inspect.getfile(Disturbed)).resolve())
     if controller == CONTROLLER:
