@@ -168,6 +168,25 @@ def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
     assert readme.speed("thesis").replace(labels.SPACE, " ").endswith("level in 1.0 min of one core.")
 
 
+def test_a_gpu_stands_beside_the_usual_way_on_its_own_machine(root: Path) -> None:
+    rows = [{"steps/s": 50.0}, {"copies": 64.0, "updates/s": 16.24}, {"copies": 1024.0, "updates/s": 9.96}]
+    rows[2] |= {"steps/s": 500_000.0}
+    about = {"device": "cuda:0 (A GPU)", "packages": {"torch": "2.1"}, "cpu_count": 16, "config": {"variant": "none"}}
+    record = about | {"rows": rows, "figures": {"minutes": 1.63}, "whole": {"composite": 0.6753}}
+    write_json_atomic(paths.results("speed") / "training_cuda.json", record)
+    text = readme.speed("thesis").replace(labels.SPACE, " ")
+    assert "| The same, 1,024 copies on one A GPU | 500,000 steps/s |" in text
+    assert "CityLearn: 50 steps/s | 10,000 |" in text
+    assert "torch 2.1 and 16 cores) makes 16.2 updates a second with 64 copies and 10.0 with 1,024" in text
+    assert "takes 1.6 min" in text and text.endswith("a composite of 0.675 on the validation weeks.")
+    logs = {"seed": [0, 0, 1], "passes": [1.0, 0.0, 1.0], "composite": [0.681, 0.1, 0.672]}
+    for seed, log in pd.DataFrame(logs).groupby("seed"):
+        run = paths.run("thesis", "official", "cooperative_maddpg", "none", seed)
+        write_csv_atomic(run / "training.csv", log)
+        write_json_atomic(run / "run.json", {"stages": {}})
+    assert "with 64, end between 0.672 and 0.681" in readme._on_gpu(record, "thesis")
+
+
 def test_the_algorithm_tells_where_an_updates_time_goes(root: Path) -> None:
     assert readme.update_time() == labels.t("readme.nothing", command="make benchmark")
     figures = {f"{form}_{what}_per_update": 1234.5 for form in ("before", "after") for what in ("s", "operators")}

@@ -24,6 +24,7 @@ import pandas as pd
 from thesis_lib import paths
 from thesis_lib.analysis import ablations, comparison, evaluation, gap, labels, tables
 from thesis_lib.analysis.evaluation import EvaluationError
+from thesis_lib.analysis.learner import CONTROLLER
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.provenance import write_text_atomic
 
@@ -206,6 +207,13 @@ def speed(profile: str) -> str:
         peer = f"{labels.t('speed.pairs')}: {_rate(found['usual_steps_per_s'])}"
         lines.append((labels.t("speed.training"), _rate(found["steps_per_s"]), peer, found["ratio"]))
         about.append(_learned(training))
+    if gpu := _record(paths.results("speed") / "training_cuda.json"):
+        usual, *_, large = gpu["rows"]
+        told = {"gpu": _gpu_name(gpu), "copies": labels.number(large["copies"], 0)}
+        peer = f"{labels.t('speed.pairs')}: {_rate(usual['steps/s'])}"
+        ratio = large["steps/s"] / usual["steps/s"]
+        lines.append((labels.t("speed.training_gpu", **told), _rate(large["steps/s"]), peer, ratio))
+        about.append(_on_gpu(gpu, profile))
     if learners := _record(paths.results("speed") / "independent.json"):
         for row in learners["rows"]:
             here, peer = (_rate(row[f"{make}_updates/s"], "updates") for make in ("bare", "sb3"))
@@ -299,6 +307,27 @@ def _learned(training: dict[str, Any]) -> str:
         words = "speed.usual_reached" if "minutes" in level else "speed.usual"
         text += " " + labels.t(words, **told, met=labels.percent(level["departures_met"], 0))
     return text
+
+
+def _on_gpu(gpu: dict[str, Any], profile: str) -> str:
+    """What a GPU brings: updates with the profile's copies and with more, and how a training with more ends."""
+    _, small, large = gpu["rows"]
+    variant = gpu["config"]["variant"]
+    numbers = {"small": (small["updates/s"], 1), "large": (large["updates/s"], 1), "copies": (small["copies"], 0)}
+    numbers |= {"more": (large["copies"], 0), "minutes": (gpu["figures"]["minutes"], 1)}
+    told = {name: labels.number(value, digits) for name, (value, digits) in numbers.items()}
+    told |= {"gpu": _gpu_name(gpu), "torch": gpu["packages"]["torch"], "cores": gpu["cpu_count"], "variant": variant}
+    text = labels.t("speed.gpu", **told, composite=labels.number(gpu["whole"]["composite"], 3))
+    logs = evaluation.training_logs(profile, "official", [(CONTROLLER, variant)])
+    if len(logs):
+        ends = logs[logs["passes"] == 1].groupby("seed")["composite"].min()
+        low, high = (labels.number(value, 3) for value in (ends.min(), ends.max()))
+        text += " " + labels.t("speed.gpu_ends", copies=told["copies"], low=low, high=high)
+    return text
+
+
+def _gpu_name(gpu: dict[str, Any]) -> str:
+    return gpu["device"].partition("(")[2].rstrip(")")
 
 
 def update_time() -> str:

@@ -423,6 +423,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "Community and its gradients, 1,024 copies, compiled",
     ),
     "speed.training": ("Entrenamiento de MADDPG cooperativo", "Training of Cooperative MADDPG"),
+    "speed.training_gpu": (
+        "El mismo, {copies} copias en una {gpu}",
+        "The same, {copies} copies on one {gpu}",
+    ),
     "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
     "speed.updates": ("actualizaciones/s", "updates/s"),
     "speed.independent_td3": (
@@ -455,6 +459,18 @@ TEXT: dict[str, tuple[str, str]] = {
         "A step of training is an hour learned from, and an update learns from thousands: {ours} a second here on "
         "both cores, and {usual} of single agents the usual way. Actors without habits reach the spread rule's level "
         "in {minutes}{space}min of one core.",
+    ),
+    "speed.gpu": (
+        "Una {gpu} (con torch {torch} y {cores} núcleos) hace {small} actualizaciones por segundo con {copies} copias "
+        "y {large} con {more}; un entrenamiento entero de `{variant}` con {more} dura {minutes}{space}min, sin la "
+        "compilación, y acaba con un compuesto de {composite} en las semanas de validación.",
+        "One {gpu} (with torch {torch} and {cores} cores) makes {small} updates a second with {copies} copies and "
+        "{large} with {more}; a whole training of `{variant}` with {more} takes {minutes}{space}min, without "
+        "compilation, and ends with a composite of {composite} on the validation weeks.",
+    ),
+    "speed.gpu_ends": (
+        "Los de un núcleo, con {copies}, acaban entre {low} y {high}.",
+        "Those of one core, with {copies}, end between {low} and {high}.",
     ),
     "speed.usual": (
         "El modo habitual no lo alcanza en {spent}{space}min de un núcleo: tras {hours} horas de CityLearn, su "
