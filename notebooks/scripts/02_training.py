@@ -211,11 +211,12 @@ of = {"split": "validation", "engine": "model", "edition": data.edition}
 figures.publish("learning_curves", log, profile=keep, save_as=f"learning_curve_{variant}", of=of)
 first, last = log.iloc[0], log.iloc[-1]
 serving = log[log["passes"] == 1]
-fall = last["composite"] - first["composite"]
+with labels.using("en"):
+    fall = labels.number(last["composite"] - first["composite"], 3, sign=True)
 display(
     Markdown(
         f"In {last['seconds'] / 60:.1f} minutes by the wall clock and {int(last['update']):,} updates the validation "
-        f"composite went from {first['composite']:.3f} to {last['composite']:.3f} ({fall:+.3f}). "
+        f"composite went from {first['composite']:.3f} to {last['composite']:.3f} ({fall}). "
         + (
             f"{len(serving)} of {len(log)} validations passed the service gate; the best of them has "
             f"{serving['composite'].min():.3f}, and `best.pt` is that one."
@@ -268,10 +269,11 @@ with labels.using("en"):
         f"{'passes' if passes else 'does **not** pass'} the service gate.",
     ]
 if split != "year":
-    gap = composite - value[engine, "train", tables.COMPOSITE]
+    with labels.using("en"):
+        gap = labels.number(composite - value[engine, "train", tables.COMPOSITE], 3, sign=True)
     sentences.append(
         f"On training weeks it has {value[engine, 'train', tables.COMPOSITE]:.3f}: weeks it never saw differ "
-        f"by {gap:+.3f}."
+        f"by {gap}."
     )
 if {"model", "citylearn"} <= set(rows["engine"]):
     worst = tables.engines(rows, split=split)["distance"].max()

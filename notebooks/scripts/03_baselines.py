@@ -278,7 +278,8 @@ with labels.using("en"):
     feasible = departures[departures["feasible"]]
     margin = feasible.assign(margin=feasible["soc"] - feasible["required"])
     middle = margin.groupby(tables.KEY)["margin"].median()
-    lines = [f"{labels.controller(*pair)} {round(100 * middle.loc[pair]) + 0:+d}" for pair in tables.keys(margin)]
+    told = {pair: labels.number(100 * middle.loc[pair], 0, sign=True) for pair in tables.keys(margin)}
+    lines = [f"{labels.controller(*pair)} {points}" for pair, points in told.items()]
 display(Markdown(f"Median margin in points of charge: {'; '.join(lines)}."))
 
 # %% [markdown]

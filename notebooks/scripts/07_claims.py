@@ -104,7 +104,8 @@ else:
             of_habits = 1 - both["habits"] / both[evidence.BAU[0]]
             with labels.using("en"):
                 parts = [
-                    f"{labels.kpi(kpi).lower()} {share:.0%}, and learning adds {both.loc[kpi, 'habits']:+,.0f} "
+                    f"{labels.kpi(kpi).lower()} {share:.0%}, and learning adds "
+                    f"{labels.number(both.loc[kpi, 'habits'], 0, sign=True)} "
                     f"{labels.unit({'import': 'kWh', 'cost': 'EUR', 'emissions': 'kg'}[kpi])}"
                     for kpi, share in of_habits.items()
                 ]
@@ -164,7 +165,8 @@ if not thesis.selected().empty and ours is not None:
     with labels.using("en"):
         parts = [
             f"{labels.controller(*ours)} lowers the mean daily peak by {line['peak_reduction']:.1%} against business "
-            f"as usual and moves the highest hour of the mean day by {line['hour_shift']:+.0f} h",
+            f"as usual and moves the highest hour of the mean day by "
+            f"{labels.number(line['hour_shift'], 0, sign=True)} h",
             f"the load factor is {line['load_factor']:.3f} ({beside('load_factor', '.3f')})",
             f"{line['co2_avoided']:,.0f} kg CO₂ are avoided on these weeks ({beside('co2_avoided', ',.0f')})",
         ]
