@@ -36,7 +36,10 @@ class CapturedMADDPG(MADDPG):
 
 
 class CapturedRun(Run):
-    """`Run` for a GPU: the same updates, started at once. At K = 0 nothing is recorded; checkpoints are the same."""
+    """`Run` for a GPU: the same updates, started at once. At K = 0 nothing is recorded; checkpoints are the same.
+
+    A state is put back before the first update, as `train` does: what is recorded reads the tensors that were there.
+    """
 
     def __init__(self, config: Any, world: Any, seed: int):
         """As `Run`."""
