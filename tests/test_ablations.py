@@ -20,7 +20,9 @@ from thesis_lib.analysis import ablations, evaluation, labels, page, statistics,
 
 pytestmark = pytest.mark.usefixtures("english_page")
 
-PLAN = yaml.safe_load((paths.configs() / "ablations.yaml").read_text(encoding="utf-8"))
+PLAN, THESIS = (
+    yaml.safe_load((paths.configs() / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("ablations", "thesis")
+)
 WHERE = {"split": "test", "engine": "model", "edition": "official"}
 EFFECTS = {"headline": 0.0, "none": 0.03, "attention": -0.02, "mean_field": 0.001, "broadcast": -0.1}
 FAMILY = ablations.FAMILIES["coordination"]
@@ -94,9 +96,16 @@ def test_each_variant_differs_from_its_reference_in_one_thing_and_what_goes_with
             different = {key for key in own if own[key] != base[key]}
             if "actor_optimiser" in different:  # each has a rate and a decay of its own
                 different -= {"actor_rate", "weight_decay"}
+            if "reward" in different and base["rollout_horizon"] == 0:  # its mean changes, and the offset with it
+                different -= {"reward_offset"}
             assert len(different - budget) == 1, name
             assert not different & budget or "rollout_horizon" in different, name
             assert own["minutes"] == base["minutes"]
+
+
+def test_the_ablated_maddpg_is_the_thesis_own_but_for_its_budget() -> None:
+    ours, theirs = PLAN["train"] | PLAN["variants"]["maddpg"], THESIS["train"] | THESIS["learners"]["maddpg"]
+    assert {key for key in theirs if ours[key] != theirs[key]} == {"updates"}
 
 
 # --- the tables ---

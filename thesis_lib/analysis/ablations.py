@@ -45,6 +45,20 @@ FAMILIES = {
         Family("start", "broadcast", ("no_habits",)),
         Family("maddpg", "horizon_0", ("horizon_0_ou", "horizon_0_critics")),
         Family(
+            "replay",
+            "maddpg",
+            (
+                "maddpg_no_habits",
+                "maddpg_no_warmup",
+                "maddpg_one_step",
+                "maddpg_long_discount",
+                "maddpg_fast_actors",
+                "maddpg_short_memory",
+                "maddpg_few_copies",
+                "maddpg_team",
+            ),
+        ),
+        Family(
             "weights",
             "headline",
             ("bill_only", "bill_first", "grid_first", "grid_only", "cost_only", "emissions_only", "peak_only"),
