@@ -208,7 +208,7 @@ def speed(profile: str) -> str:
         lines.append((labels.t("speed.training"), _rate(found["steps_per_s"]), peer, found["ratio"]))
         about.append(_learned(training))
     if gpu := _record(paths.results("speed") / "training_cuda.json"):
-        usual, *_, large = gpu["rows"]
+        usual, _, large = gpu["rows"]
         told = {"gpu": _gpu_name(gpu), "copies": labels.number(large["copies"], 0)}
         peer = f"{labels.t('speed.pairs')}: {_rate(usual['steps/s'])}"
         ratio = large["steps/s"] / usual["steps/s"]
@@ -222,7 +222,8 @@ def speed(profile: str) -> str:
         forms = pd.read_csv(paths.tables(profile) / "latency_forms.csv").set_index(["variant", "form"])["p50_us"]
         ours, peer = forms["broadcast", "onnx"], forms["broadcast", "eager"]
         lines.append((labels.t("speed.decision"), _time(ours), f"torch: {_time(peer)}", peer / ours))
-        about += [_measured_on("make latency", latency), labels.t("speed.service", **_numbers(latency["service"]))]
+        served = labels.t("speed.service", **_numbers(latency["service"]))
+        about.append(f"{_measured_on('make latency', latency)} {served}")
     service = _record(paths.results("speed") / "service.json")
     if service and "year_kpi_difference" in service["figures"]:
         difference = labels.scientific(service["figures"]["year_kpi_difference"])
@@ -240,7 +241,8 @@ def speed(profile: str) -> str:
     head = [labels.t(f"speed.{name}") for name in ("what", "here", "beside", "ratio")]
     cells = [[what, here, beside, labels.number(ratio, 0 if ratio >= 10 else 1)] for what, here, beside, ratio in lines]
     table = [head, ["---", "---:", "---:", "---:"], *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n\n" + " ".join(about)
+    table_lines = ["| " + " | ".join(line) + " |" for line in table]
+    return "\n".join([*table_lines, "", *(f"- {text}" for text in about)])
 
 
 def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame) -> str:

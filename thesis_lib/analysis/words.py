@@ -449,8 +449,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "`make {command}`: {runs} runs, {hours} CPU hours in all.",
     ),
     "speed.gap": (
-        "Los entrenamientos que explican la distancia al óptimo, {hours} más.",
-        "The trainings that explain the gap, {hours} more.",
+        "Los entrenamientos que explican la distancia al óptimo: {hours} horas de CPU más.",
+        "The trainings that explain the gap: {hours} CPU hours more.",
     ),
     "speed.learned": (
         "Un paso de entrenamiento es una hora de la que se aprende; una actualización aprende de miles: aquí {ours} "
@@ -473,7 +473,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Those of one core, with {copies}, end between {low} and {high}.",
     ),
     "speed.usual": (
-        "El modo habitual no lo alcanza en {spent}{space}min de un núcleo: tras {hours} horas de CityLearn, su "
+        "El modo habitual no la alcanza en {spent}{space}min de un núcleo: tras {hours} horas de CityLearn, su "
         "compuesto en las semanas de validación es {composite} ({lowest} en su mejor momento), con el {met} de las "
         "salidas cumplidas; el de la regla, {rule}.",
         "The usual way does not reach it in {spent}{space}min of one core: after {hours} hours of CityLearn its "
@@ -481,7 +481,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "the rule's is {rule}.",
     ),
     "speed.usual_reached": (
-        "El modo habitual lo alcanza en {spent}{space}min de un núcleo, tras {hours} horas de CityLearn.",
+        "El modo habitual la alcanza en {spent}{space}min de un núcleo, tras {hours} horas de CityLearn.",
         "The usual way reaches it in {spent}{space}min of one core, after {hours} hours of CityLearn.",
     ),
     "speed.where": ("`{command}`: {cpu}, {cores} núcleos.", "`{command}`: {cpu}, {cores} cores."),
