@@ -4,8 +4,8 @@ VENV ?= .venv
 CORES ?= 2
 WORKERS ?= 2
 VARIANT ?= broadcast
-LEARNER ?= independent_td3
-MINUTES ?= 239
+LEARNER ?= independent_sac
+MINUTES ?= 232
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -74,7 +74,7 @@ lint: $(STAMP)  ## ruff and mypy
 sync: $(STAMP)  ## write notebooks/*.ipynb anew from notebooks/scripts/*.py, the source of truth
 	$(BIN)/python -m thesis_lib.notebooks sync
 
-readme: $(STAMP)  ## write the figures of README.md, README.es.md and docs/algorithm.md anew from results/
+readme: $(STAMP)  ## write the figures of both READMEs, docs/algorithm.md and docs/protocol.md anew from results/
 	$(BIN)/python -m thesis_lib.analysis.readme
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
@@ -83,7 +83,7 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 serve: $(STAMP)  ## the policy as a service on port 8000 (VARIANT=none: the strictly local one)
 	$(BIN)/python -m thesis_lib.serving.app --model models/$(VARIANT)
 
-screenshot: $(STAMP)  ## docs/dashboard.png from the running service; needs chromium and its driver
+screenshot: $(STAMP)  ## docs/dashboard.png and docs/dashboard_es_phone.png from the running service; needs chromium and its driver
 	$(BIN)/python docs/screenshot.py
 
 fuzz: $(STAMP)  ## 20,000 random requests to the service, none of which may end in a 5xx

@@ -147,16 +147,18 @@ def test_each_speed_stands_beside_that_of_its_peer(root: Path) -> None:
     names = ("17 pairs on CityLearn", "17 pairs on CityLearn", "Cooperative MADDPG", "Cooperative MADDPG")
     rates = [{"what": what, "updates/s": rate} for what, rate in zip(names, (130.0, 165.2, 4.7, 9.5), strict=True)]
     level = {"rule": 0.87, "spent": 60.2, "steps": 12345, "composite": 1.5, "lowest": 0.9, "departures_met": 0.4}
-    record = about | {"rows": rates, "figures": training}
+    record = about | {"rows": rates, "figures": training, "config": {"variant": "broadcast"}}
     write_json_atomic(folder / "training.json", record | {"usual_level": level})
     pair = {"learner": "independent_td3", "bare_updates/s": 21.2, "sb3_updates/s": 12.4, "bare_ratio": 1.71}
     write_json_atomic(folder / "independent.json", about | {"rows": [pair]})
     text = readme.speed("thesis").replace(labels.SPACE, " ")
     assert "| 21 updates/s | Stable-Baselines3: 12 updates/s | 1.7 |" in text
     assert "| Community, 1,024 copies | 102,400 steps/s | CityLearn: 80 steps/s | 1,280 |" in text
-    assert "| 30,333 steps/s | 17 actor-critic pairs on CityLearn: 10 steps/s | 2,974 |" in text
+    usual = "17 actor-critic pairs on CityLearn: 10 steps/s"
+    assert f"| Training of Cooperative MADDPG (broadcast) | 30,333 steps/s | {usual} | 2,974 |" in text
     assert "`make benchmark`: A processor, 2 cores." in text and "6,400" not in text
-    assert "9.5 a second here on both cores, and 165 of single agents" in text
+    assert "Here 9.5 updates a second are made on both cores" in text
+    assert "the usual way makes 165, each of a single agent" in text
     assert "not reach it in 60 min of one core: after 12,345 hours of CityLearn its composite" in text
     assert text.endswith("is 1.50 (0.90 at its best), with 40% of the departures met; the rule's is 0.87.")
     with labels.using("es"):
@@ -175,7 +177,7 @@ def test_a_gpu_stands_beside_the_usual_way_on_its_own_machine(root: Path) -> Non
     record = about | {"rows": rows, "figures": {"minutes": 1.63}, "whole": {"composite": 0.6753}}
     write_json_atomic(paths.results("speed") / "training_cuda.json", record)
     text = readme.speed("thesis").replace(labels.SPACE, " ")
-    assert "| The same, 1,024 copies on one A GPU | 500,000 steps/s |" in text
+    assert "| That of the variant “local”, 1,024 copies on one A GPU | 500,000 steps/s |" in text
     assert "CityLearn: 50 steps/s | 10,000 |" in text
     assert "torch 2.1 and 16 cores) makes 16.2 updates a second with 64 copies and 10.0 with 1,024" in text
     assert "takes 1.6 min" in text and text.endswith("a composite of 0.675 on the validation weeks.")

@@ -79,8 +79,8 @@ homes.round(2)
 #
 # **What follows:** the homes are not exchangeable agents. Ten of them decide about one battery; home 15
 # about a battery and two cars; home 1 about a battery, a car and an appliance. Actors that share weights
-# must be told which home they act for, and padding (three action slots, at most 52 observations) is the
-# price of batching them.
+# have to tell homes apart by their devices (notebook 06 tries it), and padding (three action slots, at most
+# 52 observations) is the price of batching them.
 
 # %% [markdown]
 # ## When energy is needed, made, cheap and clean
@@ -146,8 +146,8 @@ page.publish(
 #
 # A *session* is one stay at the charger. The sessions follow a seven-day rhythm with two days that differ
 # from the others: the days 0 and 1 of every seven, counted from the first row. They are called *rest days*
-# here. They are not the Saturday and Sunday of the calendar, nor of the files' `day_type`, so a controller
-# that wants to know them must learn them.
+# here. They are not the Saturday and Sunday of the calendar, nor the 6 and 7 of the files' `day_type`, which are
+# all of it that the learners here read: that a day is one of rest, they can tell by the cars alone.
 
 # %%
 page.publish(

@@ -82,7 +82,8 @@ display(measured["batches"])
 #
 # A process of its own, asked over HTTP on this machine. Requests leave when they are due, answered or not, and their
 # time counts from then: a service that falls behind cannot hide it. After the fixed rates the rate rises by a fifth at
-# a time until requests fail or their 99th percentile passes 100 ms.
+# a time until requests fail, fewer than 99 % are answered as fast as they come, or their 99th percentile passes 100 ms;
+# the highest rate told is the last one that also holds five times as long.
 #
 # The parts of a request are means at 500 a second: the service's own metrics say what it spent, the client's writing
 # and reading of JSON is timed apart, and the rest is HTTP, the loopback and waiting.

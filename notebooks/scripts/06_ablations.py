@@ -301,7 +301,7 @@ display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some
 # %%
 size = ablations.sizes(profile, kpis, **where)
 if len(size):
-    tables.publish(size, "ablation_scale", profile, lambda: ablations.scale_caption(size, **where))
+    tables.publish(size, "ablation_scale", profile, lambda: ablations.scale_caption(size, "scale_table", **where))
     page.publish(
         lambda: ablations.scale(size),
         lambda: ablations.scale_caption(size, **where),
@@ -339,7 +339,7 @@ if len(rows):
     summary = gap_figures.gap_summary(rows)
     given = summary.rename(columns={"variant": "privilege"})
     caption = partial(gap_figures.gap_caption, summary, data.edition)
-    tables.publish(given, "gap", profile, caption)
+    tables.publish(given, "gap", profile, partial(caption, "gap_table"))
     page.publish(lambda: gap_figures.gap_figure(rows), caption, "gap", profile, summary)
     test = summary.set_index("variant")["test"]
     with labels.using("en"):
@@ -368,7 +368,7 @@ if old := gap_figures.outdated(rows, lambda horizon, seed: gradients.recipe_of(c
 if len(rows):
     summary = gap_figures.gradients_summary(rows)
     caption = partial(gap_figures.gradients_caption, summary, data.edition)
-    tables.publish(summary, "gradients", profile, caption)
+    tables.publish(summary, "gradients", profile, partial(caption, "gradients_table"))
     page.publish(lambda: gap_figures.gradients_figure(rows), caption, "gradients", profile, summary)
     cosine = summary.set_index("horizon")["cosine_mean"]
     learned = cosine[cosine.index < gradients.EXACT]

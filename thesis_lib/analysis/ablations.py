@@ -463,8 +463,8 @@ def scale(table: pd.DataFrame) -> Figure:
     return page.laid_out(fig)
 
 
-def scale_caption(table: pd.DataFrame, **where: str) -> str:
-    """The caption of `scale`."""
+def scale_caption(table: pd.DataFrame, of: str = "scale", **where: str) -> str:
+    """The caption of `scale`, or of its table (``of`` scale_table)."""
     texts = [
         labels.t(
             "caption.scale_point",
@@ -477,7 +477,7 @@ def scale_caption(table: pd.DataFrame, **where: str) -> str:
         for line in table.to_dict("records")
     ]
     seeds = "–".join(dict.fromkeys(labels.number(count, 0) for count in (table["seeds"].min(), table["seeds"].max())))
-    return labels.t("caption.scale", points=labels.listing(texts), seeds=seeds, **_where(**where))
+    return labels.t(f"caption.{of}", points=labels.listing(texts), seeds=seeds, **_where(**where))
 
 
 # ------------------------------------------------------------------------------------ home by home

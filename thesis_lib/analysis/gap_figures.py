@@ -50,14 +50,14 @@ def gap_summary(rows: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[[name for name in VARIANTS if name in wide.index]].rename_axis(columns=None).reset_index()
 
 
-def gap_caption(table: pd.DataFrame, edition: str) -> str:
-    """The figure's text, from `gap_summary` and the edition's name, in the language of `labels`."""
+def gap_caption(table: pd.DataFrame, edition: str, of: str = "gap") -> str:
+    """The text of the figure, or of the table (``of`` gap_table), from `gap_summary` and the edition."""
     values = [
         f"{labels.t(f'gap.{row.variant}')} {labels.interval(row.test, row.test_half, 3)}" for row in table.itertuples()
     ]
     seeds = sorted(set(table.seeds))
     return labels.t(
-        "caption.gap",
+        f"caption.{of}",
         seeds="–".join(map(str, seeds)),
         edition=labels.t(f"edition.{edition}"),
         values=labels.listing(values),
@@ -117,8 +117,8 @@ def gradients_figure(rows: pd.DataFrame) -> Figure:
     return drawing
 
 
-def gradients_caption(table: pd.DataFrame, edition: str) -> str:
-    """The figure's text, from `gradients_summary` and the edition's name, in the language of `labels`."""
+def gradients_caption(table: pd.DataFrame, edition: str, of: str = "gradients") -> str:
+    """The text of the figure, or of the table (``of`` gradients_table), from `gradients_summary` and the edition."""
     values = [
         f"K = {row.horizon}: {labels.number(row.cosine_batch)} ({labels.number(row.cosine_mean)})"
         for row in table.itertuples()
@@ -126,7 +126,7 @@ def gradients_caption(table: pd.DataFrame, edition: str) -> str:
     ]
     seeds = "–".join(str(count) for count in sorted(set(table.seeds)))
     return labels.t(
-        "caption.gradients",
+        f"caption.{of}",
         seeds=seeds,
         edition=labels.t(f"edition.{edition}"),
         hours=EXACT,

@@ -56,7 +56,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "controller.business_as_usual": ("Práctica habitual (BAU)", "Business as usual (BAU)"),
     "controller.rule": ("Regla de reparto", "Spread rule"),
     "controller.tuned_rule": ("Regla ajustada", "Tuned rule"),
-    "controller.habits": ("Hábitos, sin aprender", "Habits, untrained"),
+    "controller.habits": ("Hábitos, sin entrenar", "Habits, untrained"),
     "controller.citylearn_rbc_basic": ("RBC básico de CityLearn", "CityLearn's basic RBC"),
     "controller.citylearn_rbc_smart": ("RBC inteligente de CityLearn", "CityLearn's smart RBC"),
     "controller.citylearn_rbc_community": ("RBC comunitario de CityLearn", "CityLearn's community RBC"),
@@ -352,14 +352,31 @@ TEXT: dict[str, tuple[str, str]] = {
         "points): of a batch of {batch} copies and, in brackets, of the mean of all batches. {values}.",
     ),
     "caption.gap": (
-        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo aprendiz ({seeds} semillas, "
+        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo algoritmo ({seeds} semillas, "
         "los puntos pequeños; presupuesto corto, modelo rápido, edición {edition}, cada bloque empezado de nuevo): "
-        "explica la distancia, no es un resultado, pues casi todas ven lo que ningún controlador puede ver. En las "
-        "semanas de prueba, con el intervalo t del 95{space}%: {values}.",
+        "explica la distancia y no es un resultado, pues la mayoría de las variantes ve lo que ningún controlador "
+        "puede ver. En las semanas de prueba, con el intervalo t del 95{space}%: {values}.",
         "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds, "
         "the small points; short budget, fast model, {edition} edition, each block begun anew): it explains the "
         "distance and is no result, for most of them see what no controller can see. On the test weeks, with the 95% "
         "t interval: {values}.",
+    ),
+    "caption.gradients_table": (
+        "Coseno entre el gradiente del actor de cada horizonte y el exacto ({hours}{space}h a través del modelo), con "
+        "actores fijos y un crítico ya entrenado (modelo rápido, edición {edition}; media de {seeds} semillas): de un "
+        "lote de {batch} copias y de la media de todos los lotes.",
+        "Cosine between each horizon's actor gradient and the exact one ({hours}{space}h through the model), with "
+        "actors that stand still and a trained critic (fast model, {edition} edition; mean of {seeds} seeds): of a "
+        "batch of {batch} copies and of the mean of all batches.",
+    ),
+    "caption.gap_table": (
+        "Compuesto sobre BAU en cada parte del año, según lo que se da además al mismo algoritmo ({seeds} semillas; "
+        "presupuesto corto, modelo rápido, edición {edition}, cada bloque empezado de nuevo; intervalo t del "
+        "95{space}%): explica la distancia y no es un resultado, pues la mayoría de las variantes ve lo que ningún "
+        "controlador puede ver.",
+        "Composite over business as usual in each split, by what the same learner is given besides ({seeds} seeds; "
+        "short budget, fast model, {edition} edition, each block begun anew; 95% t interval): it explains the "
+        "distance and is no result, for most of them see what no controller can see.",
     ),
     "caption.composite_by_split": (
         "Compuesto sobre BAU en cada parte del año de quienes cumplen el servicio, {engine}, edición {edition}; "
@@ -413,7 +430,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.departure_margins": (
         "Margen de carga en las salidas viables (semilla {seed}): SOC al salir menos el requerido; en escala "
         "logarítmica, para que se vean, en negro a la izquierda de la línea de trazos, las que no llegan a la "
-        "tolerancia de {tolerance} puntos. Son, y entre paréntesis el margen mediano en puntos: {missed}.",
+        "tolerancia de {tolerance} puntos. Cuántas son y, entre paréntesis, el margen mediano en puntos: {missed}.",
         "Charge margin at feasible departures (seed {seed}): SOC on leaving minus the required one; on a logarithmic "
         "scale, so that those below the tolerance of {tolerance} points, black and left of the dashed line, can be "
         "seen. These are, with the median margin in points in brackets: {missed}.",
@@ -429,7 +446,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Among them, {spread}.{failing}",
     ),
     "caption.home_spread": (
-        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home}), más que con BAU pagan {more}",
+        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home}), viviendas que pagan más {more}",
         "{controller}: from {low} (home {low_home}) to {high} (home {high_home}), homes that pay more {more}",
     ),
     "caption.price_response": (
@@ -589,14 +606,22 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.scale": (
         "Tamaño: tiempo de entrenamiento de una vivienda en una hora recorrida (sin compilar, con validaciones), "
         "memoria máxima del proceso y compuesto sobre la BAU de cada comunidad ({split}, {engine}, edición "
-        "{edition}), por viviendas; media e intervalo t del 95{space}% de {seeds} semillas. Huecas: con menos copias "
-        "a la vez o menos actualizaciones. {points}.",
+        "{edition}), por viviendas; media e intervalo t del 95{space}% de {seeds} semillas. Marcas huecas: con menos "
+        "copias a la vez o menos actualizaciones. {points}.",
         "Size: training time of one home in one rolled hour (without compilation, with validations), peak memory of "
         "the process and composite over each community's own BAU ({split}, {engine}, {edition} edition), by homes; "
         "mean and 95% t interval of {seeds} seeds. Hollow: with fewer copies at once or fewer updates. {points}.",
     ),
+    "caption.scale_table": (
+        "Tamaño: tiempo de entrenamiento de una vivienda en una hora recorrida (sin compilar, con validaciones), "
+        "memoria máxima del proceso y compuesto sobre la BAU de cada comunidad ({split}, {engine}, edición "
+        "{edition}), por viviendas; media e intervalo t del 95{space}% de {seeds} semillas.",
+        "Size: training time of one home in one rolled hour (without compilation, with validations), peak memory of "
+        "the process and composite over each community's own BAU ({split}, {engine}, {edition} edition), by homes; "
+        "mean and 95% t interval of {seeds} seeds.",
+    ),
     "caption.levels": (
-        "Compuesto de cada aprendiz: media con su intervalo t del 95{space}% y media intercuartílica con el suyo por "
+        "Compuesto de cada algoritmo: media con su intervalo t del 95{space}% y media intercuartílica con el suyo por "
         "bootstrap, entre semillas; {split}, {engine}, edición {edition}.",
         "Each learner's composite: mean with its 95% t interval, and interquartile mean with its bootstrap interval, "
         "over seeds; {split}, {engine}, {edition} edition.",

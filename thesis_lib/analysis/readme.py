@@ -205,11 +205,13 @@ def speed(profile: str) -> str:
     if training := _record(paths.results("speed") / "training.json"):
         found = training["figures"]
         peer = f"{labels.t('speed.pairs')}: {_rate(found['usual_steps_per_s'])}"
-        lines.append((labels.t("speed.training"), _rate(found["steps_per_s"]), peer, found["ratio"]))
+        name = labels.t("speed.training", variant=labels.variant(training["config"]["variant"]))
+        lines.append((name, _rate(found["steps_per_s"]), peer, found["ratio"]))
         about.append(_learned(training))
     if gpu := _record(paths.results("speed") / "training_cuda.json"):
         usual, _, large = gpu["rows"]
         told = {"gpu": _gpu_name(gpu), "copies": labels.number(large["copies"], 0)}
+        told["variant"] = labels.variant(gpu["config"]["variant"])
         peer = f"{labels.t('speed.pairs')}: {_rate(usual['steps/s'])}"
         ratio = large["steps/s"] / usual["steps/s"]
         lines.append((labels.t("speed.training_gpu", **told), _rate(large["steps/s"]), peer, ratio))

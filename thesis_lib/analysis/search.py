@@ -1,6 +1,6 @@
 """Tune a compared learner on as many minutes as Cooperative MADDPG was tuned on, and write down every trial.
 
-    python -m thesis_lib.analysis.search independent_td3 --minutes 239
+    python -m thesis_lib.analysis.search independent_sac --minutes 232
 
 Optuna proposes settings (TPE, Bergstra et al. 2011), the profile's own first; each is trained with seed 0 in the fast
 model on train rows alone and judged as `train` judges: the best composite of the validation weeks that passes the gate.

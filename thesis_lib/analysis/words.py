@@ -182,7 +182,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "found.percent": ("{value}{space}%", "{value}%"),
     "found.against": ("Frente a {base}: {parts}.", "Against {base}: {parts}."),
     "found.habits_too": (
-        "Los hábitos sin aprender ya importan un {share} menos que {base}.",
+        "Los hábitos sin entrenar ya importan un {share} menos que {base}.",
         "The untrained habits already import {share} less than {base}.",
     ),
     "found.not_taken": (
@@ -288,7 +288,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.base": ("Frente a", "Against"),
     "table.saved": ("Ahorro en el año", "Saved in the year"),
     "table.saved_test": ("Ahorro, semanas de prueba a escala de un año", "Saved, test weeks scaled to a year"),
-    "table.ceiling": ("Todo lo de la referencia", "All of the reference's"),
+    "table.ceiling": ("Total de la referencia", "All of the reference's"),
     "table.peak_reduction": ("Reducción del pico", "Peak reduction"),
     "table.peak_hour": ("Hora del pico (h)", "Peak hour (h)"),
     "table.hour_shift": ("Desplazamiento (h)", "Shift (h)"),
@@ -301,7 +301,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "caption.impact": (
         "Lo que {ours} ahorra en un año ({seeds} semillas, {engine}, edición {edition}): en el año entero, semanas de "
         "entrenamiento incluidas, y lo ahorrado en las de prueba a escala de un año; no puede ahorrarse más que todo "
-        "lo de la referencia. Frente a los hábitos sin aprender, lo que aporta el aprendizaje: con ellos los coches "
+        "lo de la referencia. Frente a los hábitos sin entrenar, lo que aporta el aprendizaje: con ellos los coches "
         "salen igual de cargados.",
         "What {ours} saves in a year ({seeds} seeds, {engine}, {edition} edition): in the whole year, training weeks "
         "included, and what is saved on test weeks scaled to a year; no more can be saved than all of the "
@@ -371,7 +371,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "readme.beyond": (
         "Los coches toman {own}{space}MWh netos al año en vez de {usual} (semilla 0), pues no salen llenos, sino "
         "{tolerance} de SOC por debajo de lo que piden, lo que cuenta como atendido. También lo hacen los hábitos sin "
-        "aprender; frente a ellos: {terms}.",
+        "entrenar; frente a ellos: {terms}.",
         "Cars take {own}{space}MWh net a year instead of {usual} (seed 0), for they do not leave full, but "
         "{tolerance} of SOC below what they ask, which counts as met. The untrained habits do so too; against them: "
         "{terms}.",
@@ -387,11 +387,12 @@ TEXT: dict[str, tuple[str, str]] = {
         "da el servicio exigido (≥ {gate} y todos los ciclos). ‡ conoce el futuro y no compite; cota es solo la del "
         "óptimo, de un programa lineal, sin simular. El MPC manda en todas las viviendas desde un ordenador central. "
         "Cada vivienda del MADDPG decide sola: «local» no oye nada; «difusión», dos sumas del distrito; «anuncio», "
-        "siete, y las baterías responden a la de lo que coches y aparatos van a tomar. «MADDPG» a secas aprende de la "
-        "memoria y de los críticos, sin modelo, con los mismos hábitos y la misma salvaguarda (docs/algorithm.md dice "
-        "en qué se aparta del artículo), sin oír nada y con recompensa y crítico propios de cada vivienda, lo mejor "
-        "de lo que se probó. Quien aprende parte de «Hábitos, sin aprender» y lee de CityLearn el precio y la "
-        "irradiancia de 6, 12 y 24{space}h después, exactos salvo el precio en torno a dos días de fin de año. "
+        "siete, y las baterías responden a la de lo que coches y electrodomésticos van a consumir. «MADDPG» a secas "
+        "aprende de la memoria y de los críticos, sin modelo, con los mismos hábitos y la misma salvaguarda "
+        "(docs/algorithm.md dice en qué se aparta del artículo), sin oír nada y con recompensa y crítico propios de "
+        "cada vivienda, lo mejor de lo que se probó. Todos los que aprenden parten de «Hábitos, sin entrenar» y leen "
+        "de CityLearn el precio y la irradiancia de 6, 12 y 24{space}h después, exactos salvo el precio en torno a dos "
+        "días de fin de año. "
         "Atendida es una salida con el SOC pedido menos 0,05, como cuenta CityLearn: quien aprende, los hábitos, la "
         "regla ajustada y el MPC apuntan a {tolerance} menos; los demás, al SOC pedido o al coche lleno.",
         "Test weeks, CityLearn, official edition; all over business as usual (lower is better). Composite: "
@@ -422,10 +423,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "Comunidad y sus gradientes, 1024 copias, compilada",
         "Community and its gradients, 1,024 copies, compiled",
     ),
-    "speed.training": ("Entrenamiento de MADDPG cooperativo", "Training of Cooperative MADDPG"),
+    "speed.training": ("Entrenamiento de MADDPG cooperativo ({variant})", "Training of Cooperative MADDPG ({variant})"),
     "speed.training_gpu": (
-        "El mismo, {copies} copias en una {gpu}",
-        "The same, {copies} copies on one {gpu}",
+        "El de la variante «{variant}», {copies} copias en una {gpu}",
+        "That of the variant “{variant}”, {copies} copies on one {gpu}",
     ),
     "speed.pairs": ("17 pares actor-crítico en CityLearn", "17 actor-critic pairs on CityLearn"),
     "speed.updates": ("actualizaciones/s", "updates/s"),
@@ -453,12 +454,12 @@ TEXT: dict[str, tuple[str, str]] = {
         "The trainings that explain the gap: {hours} CPU hours more.",
     ),
     "speed.learned": (
-        "Un paso de entrenamiento es una hora de la que se aprende; una actualización aprende de miles: aquí {ours} "
-        "por segundo en los dos núcleos, y {usual} de agentes sueltos del modo habitual. Actores sin hábitos alcanzan "
-        "a la regla de reparto en {minutes}{space}min de un núcleo.",
-        "A step of training is an hour learned from, and an update learns from thousands: {ours} a second here on "
-        "both cores, and {usual} of single agents the usual way. Actors without habits reach the spread rule's level "
-        "in {minutes}{space}min of one core.",
+        "Un paso de entrenamiento es una hora de la que se aprende. Aquí se hacen {ours} actualizaciones por segundo "
+        "en los dos núcleos, cada una con miles de horas; del modo habitual, {usual}, cada una de un solo agente. "
+        "Actores sin hábitos alcanzan a la regla de reparto en {minutes}{space}min de un núcleo.",
+        "A step of training is an hour learned from. Here {ours} updates a second are made on both cores, each from "
+        "thousands of hours; the usual way makes {usual}, each of a single agent. Actors without habits reach the "
+        "spread rule's level in {minutes}{space}min of one core.",
     ),
     "speed.gpu": (
         "Una {gpu} (con torch {torch} y {cores} núcleos) hace {small} actualizaciones por segundo con {copies} copias "
@@ -475,7 +476,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "speed.usual": (
         "El modo habitual no la alcanza en {spent}{space}min de un núcleo: tras {hours} horas de CityLearn, su "
         "compuesto en las semanas de validación es {composite} ({lowest} en su mejor momento), con el {met} de las "
-        "salidas cumplidas; el de la regla, {rule}.",
+        "salidas atendidas; el de la regla, {rule}.",
         "The usual way does not reach it in {spent}{space}min of one core: after {hours} hours of CityLearn its "
         "composite on the validation weeks is {composite} ({lowest} at its best), with {met} of the departures met; "
         "the rule's is {rule}.",

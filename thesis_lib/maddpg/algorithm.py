@@ -4,7 +4,7 @@ Actor loss, with K = ``rollout_horizon``, team reward r, actors mu, central crit
 
     - E[ sum_{k<K} g^k r(s_{t+k}, mu(o_{t+k}))  +  g^K Q(s_{t+K}, mu(o_{t+K})) ]
 
-K = 0 is MADDPG (Lowe et al. 2017) with one central critic, because the team has one reward: transitions come from a
+K = 0 is MADDPG (Lowe et al. 2017), with one central critic where the team has one reward: transitions come from a
 replay memory and nothing else is asked of the environment. K > 0 rolls the current actors through a differentiable
 environment, so that the gradient of the reward reaches them exactly, and lets the critic value what comes after.
 Training is centralised in both; execution is not. docs/algorithm.md lists every difference from the paper.
