@@ -5,7 +5,6 @@ CORES ?= 2
 WORKERS ?= 2
 VARIANT ?= broadcast
 LEARNER ?= independent_sac
-MINUTES ?= 232
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -55,8 +54,8 @@ ablations: $(STAMP)  ## one question at a time, five seeds each: results/ablatio
 	$(SNAKEMAKE) ablations --config profile=ablations
 	$(BIN)/python -m thesis_lib.analysis.readme
 
-search: $(STAMP)  ## tune a compared learner (LEARNER=... MINUTES=...): results/tuning (hours; goes on where it stopped)
-	$(BIN)/python -m thesis_lib.analysis.search $(LEARNER) --minutes $(MINUTES)
+search: $(STAMP)  ## tune a compared learner (LEARNER=..., MINUTES=... beyond its budget): results/tuning (hours; goes on where it stopped)
+	$(BIN)/python -m thesis_lib.analysis.search $(LEARNER) $(if $(MINUTES),--minutes $(MINUTES))
 
 test: $(STAMP)  ## every test, and every notebook at mock size
 	$(PYTEST) $(if $(NOTEBOOKS),$(NBMAKE) $(NOTEBOOKS)) tests
@@ -96,8 +95,8 @@ latency: $(STAMP)  ## notebook 05, how long a decision takes: results/thesis (mi
 	$(SNAKEMAKE) latency --config profile=thesis
 
 benchmark: $(STAMP)  ## speed, as ratios measured in the same run: results/speed, README (on a machine that does nothing else)
-	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/model.py --output results/speed/model.json
-	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/training.py --output results/speed/training.json
+	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/model.py --threads $(CORES) --output results/speed/model.json
+	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/training.py --cores $(CORES) --output results/speed/training.json
 	$(BIN)/python benchmarks/where.py --output results/speed/where.json
 	$(BIN)/python benchmarks/independent.py --output results/speed/independent.json
 	OMP_NUM_THREADS=$(CORES) $(BIN)/python benchmarks/service.py --year --output results/speed/service.json

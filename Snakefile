@@ -207,7 +207,7 @@ rule claims:
     input:
         "notebooks/scripts/07_claims.py", SETTINGS, LIBRARY, f"{RESULTS}/kpis.csv",
         [run.as_posix() for run in Path(f"results/ablations/runs/{EDITION}").glob("*/*/seed_*/run.json")],
-        [name for name in [f"{RESULTS}/latency.json"] if Path(name).is_file()]
+        [name for name in [f"{RESULTS}/latency.json", "results/ablations/robustness.csv"] if Path(name).is_file()]
     output:
         update(f"{RESULTS}/reports/07_claims.html")
     shell:

@@ -136,11 +136,15 @@ def test_weeks_are_over_business_as_usual_of_the_same_week(elsewhere):
             for kpi, value in terms.items()
         ]
         pd.DataFrame(rows, columns=evaluation.WEEKLY).to_csv(folder / "weekly.csv", index=False)
+        (folder / "run.json").write_text('{"homes": 17}')
     weeks = evaluation.read_weekly("trial", "official", "learner", "mine", 0, "model")
     assert list(weeks["week"]) == list(range(12)) and np.allclose(weeks["value"], 1 - 0.5 * 0.25)
     (folder / "weekly.csv").write_text(",".join(evaluation.WEEKLY) + "\n")  # of a run without a whole test week
     short = evaluation.read_weekly("trial", "official", "learner", "mine", 0, "model")
     assert short.empty and list(short.columns) == ["week", "value"]
+    (folder / "run.json").write_text('{"homes": 100}')
+    with pytest.raises(EvaluationError, match="has 100 homes and business_as_usual 17: compare the same homes"):
+        evaluation.read_weekly("trial", "official", "learner", "mine", 0, "model")
     with pytest.raises(EvaluationError, match="weekly.csv is missing"):
         evaluation.read_weekly("trial", "official", "learner", "other", 0, "model")
 
@@ -171,8 +175,9 @@ def test_finished_runs_are_listed_in_order_and_their_logs_read(elsewhere):
 def test_more_homes_need_the_model_and_their_own_reference(data, elsewhere):
     with pytest.raises(EvaluationError, match="cannot roll 5 homes"):
         run("business_as_usual", rules.BusinessAsUsual(), data, ("citylearn",), homes=5)
-    with pytest.raises(EvaluationError, match="has no business_as_usual"):
+    with pytest.raises(EvaluationError, match="has no business_as_usual with 5 homes .* with the same edition, homes"):
         run("rule", rules.SpreadCharging(), data, homes=5)
+    assert not (elsewhere / "results/trial/runs").exists(), "a run was begun that cannot be measured"
     evaluate_controller(
         "business_as_usual", "homes_5", 0, rules.BusinessAsUsual(), data, "trial", ("model",), end=END, homes=5
     )

@@ -126,10 +126,12 @@ def test_the_algorithm_tells_what_each_variant_changes(root: Path) -> None:
         level = own.loc[own["kpi"] == "composite_vs_bau", "value"].iloc[0]
         weeks = [("model", week, kpi, level + week % 2 / 100) for week in range(12) for kpi in WEIGHTS]
         write_csv_atomic(folder / "weekly.csv", pd.DataFrame(weeks, columns=evaluation.WEEKLY))
-        write_json_atomic(folder / "run.json", {"stages": {}})
+        write_json_atomic(folder / "run.json", {"stages": {}, "homes": 17})
     usual = pd.DataFrame([("model", w, kpi, 1.0 + w / 100) for w in range(12) for kpi in WEIGHTS])
     folder = paths.run("ablations", "official", tables.BAU, "default", 0)
     write_csv_atomic(folder / "weekly.csv", usual.set_axis(evaluation.WEEKLY, axis=1))
+    write_csv_atomic(folder / "kpis.csv", kpis.assign(controller=tables.BAU, variant="default", seed=0))
+    write_json_atomic(folder / "run.json", {"stages": {}, "homes": 17})
     assert readme.main(["--check"]) == 1 and readme.main([]) == 0 and readme.main(["--check"]) == 0
     text = (root / readme.ALGORITHM).read_text(encoding="utf-8")
     none, off = (next(line for line in text.splitlines() if f"`{name}`" in line) for name in ("none", "guard_off"))

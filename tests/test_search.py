@@ -140,14 +140,10 @@ def test_the_command_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixtur
     ]
 
 
-# What docs/protocol.md gives each search: the rest of Cooperative MADDPG's budget.
-MINUTES = {"independent_sac": 232, "independent_td3": 212, "maddpg": 203, "marlisa": 232}
-
-
 @pytest.mark.parametrize("name", sorted(search.SEARCHED))
 def test_the_thesis_trains_with_the_best_trials_settings(name: str) -> None:
-    if (spent := pd.read_csv(paths.tuning(name))["minutes"].sum()) < MINUTES[name]:
-        pytest.skip(f"its search is under way: {spent:.0f} of {MINUTES[name]} minutes")
+    if (spent := pd.read_csv(paths.tuning(name))["minutes"].sum()) < search.MINUTES[name]:
+        pytest.skip(f"its search is under way: {spent:.0f} of {search.MINUTES[name]} minutes")
     settings = learner.settings_of(load_config("thesis"), "default", name)
     found = json.loads(search.Trials(name, settings).best()["settings"])
     rounded = {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in found.items()}

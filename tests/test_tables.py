@@ -111,6 +111,7 @@ def test_mixing_is_refused_in_one_line(kpis: pd.DataFrame) -> None:
         lambda: tables.select(kpis),
         lambda: tables.select(kpis, split="tests"),
         lambda: tables.relative(kpis[kpis["controller"] == "random"]),
+        lambda: tables.relative(pd.concat([kpis, kpis[kpis["controller"] == tables.BAU].assign(variant="homes_5")])),
     ):
         with pytest.raises(ValueError) as told:
             call()

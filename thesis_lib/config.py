@@ -113,7 +113,9 @@ def load_config(profile: str | Path, **overrides: Any) -> Config:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path.name} is no valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, dict):
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} cannot be read as text: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise ConfigError(f"{path.name} must hold keys and values; see configs/quick.yaml")
     try:
         config = Config(**(settings | overrides))

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pandas as pd
 from pydantic import BaseModel
@@ -60,7 +61,7 @@ def ensure_writable(folder: Path) -> Path:
     Raises:
         NotWritableError: it cannot be made, or not be written.
     """
-    probe = folder / f".writable-{os.getpid()}"
+    probe = folder / f".writable-{uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
@@ -83,7 +84,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be made or written; ``path`` keeps what it had.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")  # a process id is not unique among machines
     try:
         yield temporary
         os.replace(temporary, path)

@@ -27,7 +27,8 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
-from thesis_lib.analysis import claims, evaluation, evidence, labels, page, tables
+from thesis_lib.analysis import claims, evaluation, evidence, gap_figures, labels, learner, page, robustness, tables
+from thesis_lib.analysis.ablations import told
 from thesis_lib.community import dataset, splits
 from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
@@ -54,6 +55,11 @@ known = claims.Evidence(
 ours = thesis.ours()
 print(f"profile {profile}, {data.edition} edition, {thesis.split} rows of {thesis.engine}")
 print(f"{len(thesis.kpis)} rows of {profile}, {len(known.ablations.kpis)} rows of {ablations}")
+for name in dict.fromkeys((profile, ablations)):
+    plan, troubled = load_config(name), robustness.read(name)[["variant", "seed", "recipe"]]
+    old = gap_figures.outdated(troubled, lambda _, seed, plan=plan: robustness.recipe_of(plan, seed, data))
+    if old := learner.outdated(plan, data) | old:
+        display(Markdown(f"**Out of date** in {name}, of other settings, data or code than today's: {told(old)}."))
 
 # %% [markdown]
 # ## Fifteen verdicts

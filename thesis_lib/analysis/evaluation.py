@@ -112,8 +112,8 @@ def evaluate_controller(
         The rows, columns COLUMNS.
 
     Raises:
-        EvaluationError: an unknown engine, no rows of business as usual for this edition, engine and window, or a NaN
-            among the controller's actions.
+        EvaluationError: an unknown engine, more homes than CityLearn has where it is to roll, no rows of business as
+            usual for this edition, engine and window, or a NaN among the controller's actions.
         OSError: results cannot be written there.
 
     Source:
@@ -122,8 +122,11 @@ def evaluate_controller(
     unknown = sorted(set(engines) - set(ENGINES))
     if unknown or not engines:
         raise EvaluationError(f"unknown engine {', '.join(unknown) or '(none)'}: choose from {', '.join(ENGINES)}.")
-    folder = ensure_writable(paths.run(profile, dataset.edition, name, variant, seed))
+    if homes and "citylearn" in engines:
+        raise EvaluationError(f"citylearn cannot roll {homes} homes: choose a profile whose engines are [model].")
+    folder = paths.run(profile, dataset.edition, name, variant, seed)
     usual = {} if name == REFERENCE else references(profile, dataset, engines, homes, end)
+    ensure_writable(folder)
     made_from = recipe_of(name, seed, dataset, engines, settings, code=code, homes=homes, end=end)
     if not force and recorded_recipe(folder) == made_from:
         return read_rows(folder / "kpis.csv")
@@ -495,24 +498,28 @@ def read_weekly(profile: str, edition: str, controller: str, variant: str, seed:
     """Read a run's composite in each test week, over business as usual of the same week.
 
     Args:
-        profile, edition, controller, variant, seed, engine: of the run, in the data set's own homes.
+        profile, edition, controller, variant, seed, engine: of the run.
 
     Returns:
         Data frame with columns week (0 to 11) and value; empty if the run was too short for a test week.
 
     Raises:
-        EvaluationError: if that run, or business as usual, is not there.
+        EvaluationError: if that run, or business as usual, is not there, or they are of other homes.
 
     Source:
         weekly.csv; the weights of the composite.
     """
-    tables = []
+    tables, homes = [], []
     for name, which, number in ((controller, variant, seed), (REFERENCE, "default", 0)):
         file = paths.run(profile, edition, name, which, number) / "weekly.csv"
         if not file.is_file():
             raise EvaluationError(f"{file} is missing: run the evaluation again.")
         rows = pd.read_csv(file)
         tables.append(rows[rows.engine == engine])
+        homes.append(json.loads((file.parent / "run.json").read_text(encoding="utf-8"))["homes"])
+    if homes[0] != homes[1]:
+        usual = f"{REFERENCE} {homes[1]}"
+        raise EvaluationError(f"{controller}, {variant} has {homes[0]} homes and {usual}: compare the same homes.")
     both = tables[0].merge(tables[1], on=["week", "kpi"], suffixes=("", "_usual"))
     terms = both.kpi.map(WEIGHTS) * both.value / both.value_usual
     return terms.groupby(both.week).sum().rename("value").reset_index()
@@ -631,9 +638,11 @@ def references(
         kpis.csv of business as usual.
     """
     folder = paths.run(profile, dataset.edition, REFERENCE, variant_of(homes), 0)
-    advice = f"evaluate {REFERENCE} first, with the same edition, engines and end."
+    same = "edition, homes, engines and end" if homes else "edition, engines and end"
+    advice = f"evaluate {REFERENCE} first, with the same {same}."
     if not (folder / "run.json").is_file():
-        raise EvaluationError(f"results/{profile} has no {REFERENCE} of the {dataset.edition} edition: {advice}")
+        of = f" with {homes} homes" if homes else ""
+        raise EvaluationError(f"results/{profile} has no {REFERENCE}{of} of the {dataset.edition} edition: {advice}")
     rows = read_rows(folder / "kpis.csv")
     missing = sorted(set(engines) - set(rows.engine))
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -97,13 +97,15 @@ def learn(
 
     reference = evaluation.variant_of(homes)
     common: dict[str, Any] = {"homes": homes, "config": config, "end": end, "progress": False}
-    with watch("reference"):
+    usual = paths.run(config.profile, data.edition, REFERENCE, reference, 0)
+    with watch("reference"), FileLock(ensure_writable(usual) / ".lock"):  # seeds begin together, one of them rolls it
         evaluation.evaluate_controller(
             REFERENCE, reference, 0, CONTROLLERS[REFERENCE], data, config.profile, config.engines, **common
         )
     policy, log, training = trained(
         config, variant, seed, data, controller=controller, overrides=overrides, stopwatch=watch, say=say
     )
+    (folder / "run.json").unlink(missing_ok=True)  # earlier rows are not those of this training
     write_csv_atomic(folder / "training.csv", log.assign(controller=controller, variant=variant, seed=seed))
     rows = evaluation.evaluate_controller(
         controller,
@@ -365,6 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of weights, training windows and noise (default: 0)")
     given = parser.parse_args(arguments)
     try:
+        if given.seed < 0:
+            raise ConfigError(f"--seed {given.seed}: 0 or above")
         config = load_config(given.profile)
         torch.set_num_threads(config.threads)
         data = datasets.find(given.edition or config.edition)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -289,7 +290,8 @@ def budgets() -> str:
             whole = trials[trials["state"] == "COMPLETE"]["composite"]
             minutes += trials["minutes"].sum()
             cells += [str(len(trials)), labels.number(trials["minutes"].sum(), 0), labels.number(minutes, 0)]
-            cells += [labels.number(value, 4) for value in (whole.iloc[0], whole.min())]
+            first = whole.get(0, math.nan)  # the profile's own, if it was seen through
+            cells += [labels.number(value, 4) for value in (first, whole.min())]
         else:
             cells += ["–", "–", labels.number(minutes, 0), "–", "–"]
         lines.append([labels.controller(controller), *cells])

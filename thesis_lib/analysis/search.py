@@ -1,6 +1,6 @@
 """Tune a compared learner on as many minutes as Cooperative MADDPG was tuned on, and write down every trial.
 
-    python -m thesis_lib.analysis.search independent_sac --minutes 232
+    python -m thesis_lib.analysis.search independent_sac
 
 Optuna proposes settings (TPE, Bergstra et al. 2011), the profile's own first; each is trained with seed 0 in the fast
 model on train rows alone and judged as `train` judges: the best composite of the validation weeks that passes the gate.
@@ -41,6 +41,8 @@ from thesis_lib.maddpg.training import TrainingWorld
 from thesis_lib.provenance import ensure_writable, git_state, write_csv_atomic
 
 SEED = 0
+# Of CPU: the rest of Cooperative MADDPG's budget, see docs/protocol.md.
+MINUTES = {"independent_sac": 232, "independent_td3": 212, "maddpg": 203, "marlisa": 232}
 TRIAL_MINUTES = 5.0  # of CPU: what the protocol allows a seed's training
 # validations: for each, how many times `validate_every` updates were made, and the best composite by then.
 COLUMNS = ("trial", "state", "composite", "departures_met", "updates", "minutes", "validations", "settings", "commit")
@@ -219,10 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.analysis.search", description=main.__doc__)
     parser.add_argument("learner", choices=sorted(SEARCHED))
-    parser.add_argument("--minutes", type=float, required=True, help="budget of CPU, with what its file already holds")
+    parser.add_argument(
+        "--minutes", type=float, help="budget of CPU, with what its file already holds (default: docs/protocol.md's)"
+    )
     parser.add_argument("--profile", default="thesis", help="configs/<profile>.yaml (default: thesis)")
     parser.add_argument("--edition", choices=datasets.EDITIONS, help="default: the profile's")
     given = parser.parse_args(arguments)
+    budget = MINUTES[given.learner] if given.minutes is None else given.minutes
     try:
         config = load_config(given.profile)
         torch.set_num_threads(config.threads)
@@ -234,14 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ensure_writable(paths.tuning(given.learner).parent)
         with FileLock(paths.tuning(given.learner).with_suffix(".lock")):
             trials = Trials(given.learner, settings)
-            while trials.minutes < given.minutes:
+            while trials.minutes < budget:
                 trial = trials.ask()
                 chosen = kind.Config(**(settings | trial.params))
                 world = kind.world_of(chosen, community, CONTROLLERS[REFERENCE]())
                 state, result = attempt(kind, chosen, world, trial)
                 trials.tell(trial, state, result)
                 print(
-                    f"[{given.learner}, {trials.minutes:.0f} of {given.minutes:g} minutes] trial {len(trials.table)}: "
+                    f"[{given.learner}, {trials.minutes:.0f} of {budget:g} minutes] trial {len(trials.table)}: "
                     f"{state.name.lower()}, composite {result['composite']:.4f} after {result['updates']} updates "
                     f"and {result['minutes']:.1f} minutes; {trial.params}",
                     flush=True,

@@ -106,12 +106,15 @@ def relative(rows: pd.DataFrame) -> pd.DataFrame:
     The composite is already relative and stays; service shares are no costs and are left out.
 
     Raises:
-        ValueError: business as usual is missing.
+        ValueError: business as usual is missing, or there are rows of it for communities of several sizes.
     """
     where = ["edition", "split", "engine", "kpi"]
-    base = rows[rows["controller"] == BAU].groupby(where)["value"].mean()
-    if base.empty:
+    usual = rows[rows["controller"] == BAU]
+    if usual.empty:
         raise ValueError(f"no rows of {BAU}: run it first, every ratio is over its figures")
+    if len(sizes := sorted(set(usual["variant"]))) > 1:
+        raise ValueError(f"{BAU} of several sizes ({', '.join(sizes)}): a ratio is over the same homes, keep one size")
+    base = usual.groupby(where)["value"].mean()
     counts = rows["kpi"].str.endswith("_count") | rows["kpi"].str.startswith(tuple(SERVICE))
     kept = rows[~counts].copy()
     over = base.reindex(pd.MultiIndex.from_frame(kept[where])).to_numpy()

@@ -521,8 +521,8 @@ def describe(card: Mapping[str, Any]) -> str:
         f"# {card['version']}",
         "",
         f"Cooperative MADDPG, variant `{card['variant']}`, seed {card['seed']}, trained on the {card['edition']} "
-        f"edition ({card['checkpoint']['updates']} updates). Seed 0 was declared beforehand as the one that is served; "
-        "no seed is chosen by its result.",
+        f"edition ({card['checkpoint']['updates']} updates). Seed 0 was declared beforehand as the one that is served"
+        f"{'; no seed is chosen by its result' if card['seed'] == 0 else ': this one is another'}.",
         "",
         "## What the homes tell each other",
         "",
@@ -668,6 +668,8 @@ def export(checkpoint: Path, out: Path, data: Dataset, variant: str | None = Non
     if checkpoint.resolve() != (out / "best.pt").resolve():
         with replacing(out / "best.pt") as temporary:
             shutil.copyfile(checkpoint, temporary)
+    if config.coordination != "none" and (out / "homes").is_dir():  # an earlier model's, who need nobody's word
+        shutil.rmtree(out / "homes")
     write_json_atomic(out / "card.json", card)
     write_text_atomic(out / "README.md", describe(card))
     for name, content in graphs.items():

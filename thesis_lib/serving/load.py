@@ -195,7 +195,8 @@ def served(folder: Path, **settings: Any) -> Iterator[tuple[str, float, subproce
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {f"THESIS_{name.upper()}": str(value) for name, value in settings.items()}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("THESIS_")}  # such as a token
+    environment = others | {f"THESIS_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "thesis_lib.serving.app", "--host", "127.0.0.1"]
     begun = time.perf_counter()
     process = subprocess.Popen([*command, "--port", str(port), "--model", str(folder)], env=environment)
