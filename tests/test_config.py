@@ -137,11 +137,17 @@ def test_the_compared_learners_settings_have_to_go_together_too(learner, good, b
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("[1, 2]", "must hold keys"), ("a: [", "no valid YAML"), ("profile: x", "is missing")],
+    [
+        ("[1, 2]", "must hold keys"),
+        ("1: 2", "must hold keys"),
+        ("a: [", "no valid YAML"),
+        ("\udcff", "cannot be read as text"),
+        ("profile: x", "is missing"),
+    ],
 )
 def test_a_broken_file_is_told_in_one_line(tmp_path, text, says):
     file = tmp_path / "mine.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ConfigError, match=says) as caught:
         load_config(file)
     assert "\n" not in str(caught.value)

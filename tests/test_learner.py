@@ -254,6 +254,8 @@ def test_the_command_tells_what_it_cannot_do_in_one_line(capsys: pytest.CaptureF
         assert learner.main([variant, "--profile", profile]) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and says in error and error.count("\n") == 1
+    assert learner.main(["none", "--profile", "test", "--seed", "-1"]) == 1
+    assert capsys.readouterr().err == "error: --seed -1: 0 or above\n"
 
 
 def test_a_training_that_diverges_is_told_in_one_line(

@@ -216,6 +216,9 @@ def test_every_trial_counts_for_the_budget_of_its_learner(root: Path) -> None:
     trials = {"state": ["COMPLETE", "PRUNED", "COMPLETE"], "composite": [0.79, 0.7, 0.78], "minutes": [3.0, 1.0, 4.0]}
     write_csv_atomic(paths.tuning("marlisa"), pd.DataFrame(trials))
     assert readme.budgets().splitlines()[-1] == "| MARLISA | 4 | 7 | 3 | 8 | 15 | 0.7900 | 0.7800 |"
+    trials["state"][0] = "PRUNED"  # the search's first was stopped: no other trial stands for it
+    write_csv_atomic(paths.tuning("marlisa"), pd.DataFrame(trials))
+    assert readme.budgets().splitlines()[-1] == "| MARLISA | 4 | 7 | 3 | 8 | 15 | – | 0.7800 |"
 
 
 BEGIN, END = marked("results").split("\nold\n")

@@ -140,6 +140,14 @@ def test_what_a_late_broadcast_remembers_goes_in_and_out(tmp_path: Path) -> None
     assert not torch.equal(wanted[1], policy(seen[1:2]))  # it does remember
 
 
+def test_graphs_of_homes_alone_do_not_outlive_their_model(tmp_path: Path) -> None:
+    (tmp_path / "out" / "homes").mkdir(parents=True)
+    (tmp_path / "out" / "homes" / "Building_1.onnx").touch()
+    export.export(checkpoint(tmp_path / "best.pt", seed=3), tmp_path / "out", find("offline"))
+    assert not (tmp_path / "out" / "homes").exists()
+    assert "this one is another" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 def test_homes_that_announce_are_one_graph_too(tmp_path: Path) -> None:
     community = model("offline")
     policy = load_policy(checkpoint(tmp_path / "announce.pt", coordination="announce"), community).policy
