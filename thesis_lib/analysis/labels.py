@@ -446,8 +446,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "Among them, {spread}.{failing}",
     ),
     "caption.home_spread": (
-        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home}), viviendas que pagan más {more}",
-        "{controller}: from {low} (home {low_home}) to {high} (home {high_home}), homes that pay more {more}",
+        "{controller}: de {low} (vivienda {low_home}) a {high} (vivienda {high_home}), viviendas que pagan más: {more}",
+        "{controller}: from {low} (home {low_home}) to {high} (home {high_home}), homes that pay more: {more}",
     ),
     "caption.price_response": (
         "Consumo neto medio del distrito por decil de precio y de intensidad de carbono, con todas las semillas "
