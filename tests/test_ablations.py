@@ -274,10 +274,17 @@ def test_sizes_are_read_from_the_runs(kpis: pd.DataFrame) -> None:
 
 
 def test_homes_and_cars() -> None:
-    usual = pd.DataFrame({"home": ["a", "b", "c"], "value": [10.0, 20.0, 30.0]})
-    costs, reference = (usual.assign(value=values) for values in ([5.0, 10.0, 30.0], [4.0, 8.0, 24.0]))
+    def bills(**seeds: list[float]) -> pd.DataFrame:
+        return pd.DataFrame(seeds.values(), [int(seed[1:]) for seed in seeds], ["a", "b", "c"])
+
+    usual = bills(s0=[10.0, 20.0, 30.0])
+    costs = bills(s0=[5.0, 10.0, 30.0], s1=[5.0, 10.0, 33.0])
+    reference = bills(s1=[4.0, 8.0, 24.0], s0=[4.0, 8.0, 24.0], s2=[4.0, 8.0, 27.0])
     groups = ablations.cost_by_group(costs, reference, usual, ["a", "b"]).set_index("group")
-    assert groups.loc["trained", "cost_vs_bau"] == 0.5 and groups.loc["unseen", "cost_vs_bau"] == 1.0
-    assert groups.loc["trained", "homes"] == 2 and groups.loc["unseen", "cost_reference"] == 0.8
+    assert groups.loc["trained", "cost_vs_bau"] == 0.5 and groups.loc["unseen", "cost_vs_bau"] == pytest.approx(1.05)
+    assert groups.loc["trained", "homes"] == 2 and groups.loc["unseen", "cost_reference"] == pytest.approx(2.5 / 3)
+    unseen = groups.loc["unseen"]  # paired: 1.0 - 0.8 and 1.1 - 0.8
+    assert unseen["seeds"] == 2 and unseen["cost_difference"] == pytest.approx(0.25)
+    assert unseen["cost_difference_half"] == pytest.approx(statistics.half_width(pd.Series([0.2, 0.3])))
     flows = pd.DataFrame({"row": [0, 1], "charger/x": [3.0, -1.5], "charger/y": [-0.5, 0.0], "battery/h": [-9.0, 0.0]})
     assert ablations.exchanged(flows) == (2.0, 3.0)

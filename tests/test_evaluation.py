@@ -56,6 +56,7 @@ def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
     folder = elsewhere / "results/trial/runs/official/rule/default/seed_0"
     assert sorted(file.name for file in folder.iterdir()) == [
         "flows.csv.gz",
+        "homes.csv",
         "hourly.csv.gz",
         "kpis.csv",
         "run.json",
@@ -79,6 +80,12 @@ def test_a_run_leaves_its_rows_and_is_not_rolled_twice(data, elsewhere):
     flows = evaluation.read_flows("trial", "official", "rule")
     assert len(flows) == END and flows["car_soc/Electric_Vehicle_1"].between(0, 1).all()
     assert not [column for column in flows if column.startswith(("load", "pv", "price"))]
+
+    of_run = {"profile": "trial", "edition": "official", "controller": "rule", "variant": "default"}
+    paid = evaluation.read_bills(**of_run, engine="model", split="year")
+    cost = rows[(rows.kpi == "cost") & (rows.engine == "model") & (rows.split == "year")]
+    assert paid.shape == (1, 17) and paid.loc[0].sum() == pytest.approx(cost.value.iloc[0])
+    assert evaluation.read_bills(**of_run, engine="model", split="test").empty  # no test week in so few hours
 
     table = evaluation.collect("trial")
     assert len(table) == len(bau) + len(rows)

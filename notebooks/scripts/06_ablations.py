@@ -40,8 +40,7 @@ from thesis_lib.analysis import (
     robustness,
     tables,
 )
-from thesis_lib.community import dataset, splits
-from thesis_lib.community.model import Community
+from thesis_lib.community import dataset
 from thesis_lib.config import load_config
 from thesis_lib.controllers import CONTROLLERS
 from thesis_lib.provenance import ensure_writable, run_record, write_json_atomic
@@ -271,23 +270,20 @@ ablations.publish("unseen", kpis, profile, seeds, weeks, **where)
 texts = []
 for variant in ablations.FAMILIES["unseen"].variants:
     pairs = ((learner.CONTROLLER, variant), (learner.CONTROLLER, "shared_actors"), (evaluation.REFERENCE, "default"))
-    if not all(evaluation.has_flows(profile, data.edition, *pair) for pair in pairs):
+    bills = [evaluation.read_bills(profile, data.edition, *pair, engine=engine, split=where["split"]) for pair in pairs]
+    if any(bill.empty for bill in bills):
         continue
-    community = Community.from_citylearn(dataset.load(data), dtype=torch.float64)
-    runs = [tables.replay(evaluation.read_flows(profile, data.edition, *pair), community) for pair in pairs]
-    blocks = splits.blocks("test") if where["split"] == "test" else [(0, len(runs[0].rows))]
-    rows = [row for start, stop in blocks for row in range(start, stop)]
-    costs = [tables.home_costs(run, community.home_names, *pair, rows) for run, pair in zip(runs, pairs, strict=True)]
-    trained = community.home_names[: config.train_for(variant)["trained_homes"]]
-    groups = ablations.cost_by_group(*costs, trained)
+    trained = bills[-1].columns[: config.train_for(variant)["trained_homes"]]
+    groups = ablations.cost_by_group(*bills, trained)
     words = partial(tables.caption, "groups", **where, homes=len(trained))
     tables.publish(groups, f"ablation_{variant}", profile, words)
     unseen = groups.set_index("group").loc["unseen"]
     texts.append(
         f"With {len(trained)} homes to train on, the homes never seen pay {unseen['cost_vs_bau']:.3f} of business as "
-        f"usual's bill, and {unseen['cost_reference']:.3f} where the same actor was trained on all (seed 0)."
+        f"usual's bill, and {unseen['cost_reference']:.3f} where the same actor was trained on all "
+        f"({unseen['seeds']} seeds)."
     )
-display(Markdown(" ".join(texts) or "No hourly flows of a policy trained on some of the homes are there yet."))
+display(Markdown(" ".join(texts) or "No bills of a policy trained on some of the homes are there yet."))
 
 # %% [markdown]
 # ## Size

@@ -41,7 +41,11 @@ FAMILIES = {
         Family("latency", "broadcast", ("broadcast_late",)),
         Family("horizon", "headline", ("horizon_0", "horizon_1", "horizon_6", "horizon_24", "no_tail")),
         Family("learning", "headline", ("individual_reward", "critics_per_agent")),
-        Family("training", "headline", ("no_augment", "no_leak", "adam", "constant_rates")),
+        Family(
+            "training",
+            "headline",
+            ("no_augment", "no_leak", "adam", "constant_rates", "no_clip", "no_offset", "last_policy"),
+        ),
         Family("start", "broadcast", ("no_habits",)),
         Family("maddpg", "horizon_0", ("horizon_0_ou", "horizon_0_critics")),
         Family(
@@ -56,6 +60,7 @@ FAMILIES = {
                 "maddpg_short_memory",
                 "maddpg_few_copies",
                 "maddpg_team",
+                "maddpg_no_offset",
             ),
         ),
         Family(
@@ -489,19 +494,25 @@ def cost_by_group(
     """Cost over business as usual of the homes trained on and of the others.
 
     Args:
-        costs, reference, usual: as ``tables.home_costs`` gives them, of a policy trained on some homes, of one trained
-            on all and of business as usual, on the same rows.
+        costs, reference, usual: as `evaluation.read_bills` gives them, of a policy trained on some homes, of one
+            trained on all (paired by seed) and of business as usual (one line), on the same rows.
         trained: names of the homes trained on.
 
     Returns:
-        Columns group (trained, unseen), homes, cost_vs_bau, cost_reference (–, of the group's whole bill).
+        Columns group (trained, unseen), homes, seeds (pairs), then of the group's whole bill, each with its ``_half``
+        (t): cost_vs_bau, cost_reference (–) and cost_difference (of the two, paired).
     """
-    values = {"ours": costs, "reference": reference, "usual": usual}
-    bills = pd.DataFrame({name: frame.set_index("home")["value"] for name, frame in values.items()})
-    group = np.where(bills.index.isin(list(trained)), "trained", "unseen")
-    sums, homes = bills.groupby(group).sum(), pd.Series(group).value_counts()
-    over = {"cost_vs_bau": sums["ours"] / sums["usual"], "cost_reference": sums["reference"] / sums["usual"]}
-    return pd.DataFrame({"homes": homes} | over).rename_axis("group").reset_index()
+    group = np.where(usual.columns.isin(list(trained)), "trained", "unseen")
+    lines = []
+    for name in dict.fromkeys(group):
+        homes = usual.columns[group == name]
+        own, other = (frame[homes].sum(axis=1) / usual[homes].iloc[0].sum() for frame in (costs, reference))
+        parts = {"cost_vs_bau": own, "cost_reference": other, "cost_difference": (own - other).dropna()}
+        line: dict[str, Any] = {"group": name, "homes": len(homes), "seeds": len(parts["cost_difference"])}
+        for column, values in parts.items():
+            line |= {column: values.mean(), f"{column}_half": statistics.half_width(values)}
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def exchanged(flows: pd.DataFrame | None) -> tuple[float, float]:

@@ -5,6 +5,7 @@ A run leaves in ``results/<profile>/runs/<edition>/<controller>/<variant>/seed_<
 - ``kpis.csv``: its rows of the long table (COLUMNS);
 - ``weekly.csv``: the composite's terms in each test week (engine, week, kpi, value);
 - ``hourly.csv.gz``: engine, row, net (district, kWh, signed);
+- ``homes.csv``: what each home pays (engine, split, home, value in EUR), unless homes are replicated;
 - ``flows.csv.gz`` for seed 0: row, then battery/<home>, charger/<charger>, appliance/<appliance> (kWh) and
   battery_soc/<home>, car_soc/<car> after the hour, in the first engine asked for;
 - ``run.json``: what made it, with the time of a decision (``decision_seconds``, by engine) of a controller that
@@ -35,7 +36,7 @@ from thesis_lib.community.model import Community
 from thesis_lib.community.observations import Observer
 from thesis_lib.community.reading import read_environment
 from thesis_lib.community.replication import replicated
-from thesis_lib.community.splits import SPLITS
+from thesis_lib.community.splits import SPLITS, blocks
 from thesis_lib.config import ConfigError, load_config
 from thesis_lib.controllers import CONTROLLERS, Controller
 from thesis_lib.controllers.linear import SolverError
@@ -51,6 +52,7 @@ from thesis_lib.provenance import (
 
 FILES = ("kpis.csv", "weekly.csv", "hourly.csv.gz", "run.json")
 WEEKLY = ["engine", "week", "kpi", "value"]
+BILLS = ["engine", "split", "home", "value"]
 COLUMNS = ["edition", "controller", "variant", "seed", "split", "kpi", "value", "unit", "engine"]
 ENGINES = ("citylearn", "model")
 REFERENCE = "business_as_usual"
@@ -134,7 +136,7 @@ def evaluate_controller(
         controller = controller()
 
     watch = stopwatch or Stopwatch()
-    tables, hourly, weeks, flows = [], [], [], None
+    tables, hourly, weeks, paid, flows = [], [], [], [], None
     decisions: dict[str, dict[str, float]] = {}
     for engine in engines:
         with watch(f"evaluation_{engine}"):
@@ -154,11 +156,15 @@ def evaluate_controller(
         tables.append(table.assign(**identity)[COLUMNS])
         hourly.append(pd.DataFrame({"engine": engine, "row": run.rows, "net": run.district.round(FLOWS_DECIMALS)}))
         weeks.append(weekly(run, service).assign(engine=engine)[WEEKLY])
-        flows = controlled(run, community) if flows is None and not homes else flows
+        if not homes:
+            paid.append(bills(run, community.home_names).assign(engine=engine)[BILLS])
+            flows = controlled(run, community) if flows is None else flows
     rows = pd.concat(tables, ignore_index=True)
 
     (folder / "run.json").unlink(missing_ok=True)
     write_csv_atomic(folder / "hourly.csv.gz", pd.concat(hourly, ignore_index=True))
+    if paid:
+        write_csv_atomic(folder / "homes.csv", pd.concat(paid, ignore_index=True))
     if seed == 0 and flows is not None:
         write_csv_atomic(folder / "flows.csv.gz", flows)
     write_csv_atomic(folder / "weekly.csv", pd.concat(weeks, ignore_index=True))
@@ -374,6 +380,20 @@ def controlled(run: Trajectory, community: Community) -> pd.DataFrame:
     return pd.DataFrame({"row": run.rows, **rounded})
 
 
+def home_costs(run: Trajectory, names: Sequence[str], rows: np.ndarray | None = None) -> pd.DataFrame:
+    """Each home's cost in EUR over ``rows`` (None: all): columns home, value. Exports earn nothing."""
+    inside = slice(None) if rows is None else np.isin(run.rows, rows)
+    cost = (run.price * np.clip(run.net, 0, None))[inside].sum(axis=0)
+    return pd.DataFrame({"home": list(names), "value": cost})
+
+
+def bills(run: Trajectory, names: Sequence[str]) -> pd.DataFrame:
+    """`home_costs` of each split that has hours in the run, and of the year: columns split, home, value (EUR)."""
+    inside = {split: np.concatenate([np.arange(*block) for block in blocks(split)]) for split in SPLITS}
+    inside = {split: rows for split, rows in inside.items() if np.isin(run.rows, rows).any()} | {"year": run.rows}
+    return pd.concat([home_costs(run, names, rows).assign(split=split) for split, rows in inside.items()])
+
+
 class Finished(NamedTuple):
     """A run that is whole: whose it is, and where it lies."""
 
@@ -523,6 +543,31 @@ def read_weekly(profile: str, edition: str, controller: str, variant: str, seed:
     both = tables[0].merge(tables[1], on=["week", "kpi"], suffixes=("", "_usual"))
     terms = both.kpi.map(WEIGHTS) * both.value / both.value_usual
     return terms.groupby(both.week).sum().rename("value").reset_index()
+
+
+def read_bills(profile: str, edition: str, controller: str, variant: str, *, engine: str, split: str) -> pd.DataFrame:
+    """Read what each home pays in a split, of the seeds whose runs left it.
+
+    Args:
+        profile, edition, controller, variant, engine, split: of the runs.
+
+    Returns:
+        A line a seed (index), a column a home, EUR; empty if no run left it.
+
+    Raises:
+        Nothing.
+
+    Source:
+        homes.csv.
+    """
+    found = {}
+    for run in runs(profile, edition, controller, variant):
+        file = run.folder / "homes.csv"
+        rows = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=BILLS)
+        rows = rows[(rows["engine"] == engine) & (rows["split"] == split)]
+        if len(rows):
+            found[run.seed] = rows.set_index("home")["value"]
+    return pd.DataFrame(found).T.rename_axis("seed")
 
 
 def read_flows(profile: str, edition: str, controller: str, variant: str = "default") -> pd.DataFrame:

@@ -94,6 +94,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.no_augment": ("sin días recombinados", "no augmented days"),
     "variant.no_leak": ("sin gradiente por la salvaguarda", "no gradient through the guard"),
     "variant.constant_rates": ("tasas de aprendizaje constantes", "constant learning rates"),
+    "variant.no_clip": ("gradientes sin recortar", "no clipping of gradients"),
+    "variant.no_offset": ("recompensa sin constante", "no constant in the reward"),
+    "variant.last_policy": ("sin promediar la política", "no average of policies"),
     "variant.horizon_0_ou": ("K = 0, ruido OU", "K = 0, OU noise"),
     "variant.horizon_0_critics": ("K = 0, un crítico por vivienda", "K = 0, one critic per home"),
     "variant.maddpg": ("MADDPG, sus propios ajustes", "MADDPG, its own settings"),
@@ -105,6 +108,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "variant.maddpg_short_memory": ("memoria corta", "short memory"),
     "variant.maddpg_few_copies": ("16 copias", "16 copies"),
     "variant.maddpg_team": ("recompensa de equipo", "team reward"),
+    "variant.maddpg_no_offset": ("recompensa sin constante", "no constant in the reward"),
     "variant.guard_off": ("sin salvaguarda", "no guard"),
     "variant.v2g_off": ("sin V2G", "no V2G"),
     "variant.bill_only": ("solo factura", "bill only"),
@@ -298,6 +302,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.memory": ("Memoria máxima (GiB)", "Peak memory (GiB)"),
     "table.group": ("Grupo", "Group"),
     "table.cost_reference": ("Coste / BAU, entrenado en todas", "Cost / BAU, trained on all"),
+    "table.cost_difference": ("Diferencia de coste", "Difference in cost"),
     "group.trained": ("de entrenamiento", "trained on"),
     "group.unseen": ("no vistas", "unseen"),
     "gate.pass": ("sí", "yes"),
@@ -633,10 +638,11 @@ TEXT: dict[str, tuple[str, str]] = {
         "seeds; {split}, {engine}, {edition} edition.",
     ),
     "caption.groups": (
-        "Coste de las viviendas con las que se entrenó (las {homes} primeras) y de las demás, semilla 0; {split}, "
-        "{engine}, edición {edition}.",
-        "Cost of the homes that were trained on (the first {homes}) and of the others, seed 0; {split}, {engine}, "
-        "{edition} edition.",
+        "Coste de las viviendas con las que se entrenó (las {homes} primeras) y de las demás, sobre el de BAU: media "
+        "± intervalo t del 95{space}% entre semillas, y la diferencia por parejas; {split}, {engine}, edición "
+        "{edition}.",
+        "Cost of the homes that were trained on (the first {homes}) and of the others, over BAU's: mean ± 95% t "
+        "interval over seeds, and the paired difference; {split}, {engine}, {edition} edition.",
     ),
     "caption.scale_point": (
         "{homes} viviendas (copias: {batch}; actualizaciones: {updates}): {each}{space}µs, {memory}{space}GiB",

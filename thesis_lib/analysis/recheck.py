@@ -91,7 +91,8 @@ def recheck(
         try:
             learner.learn(config, variant, chosen.seed, data, controller=controller, end=end, say=say)
             old_rows, new_rows = _rows(before[0]), _rows(chosen.folder)
-            different = [file for file in {**old_rows, **new_rows} if old_rows.get(file) != new_rows.get(file)]
+            # a file that runs leave only now has nothing to differ from
+            different = [file for file, held in old_rows.items() if held != new_rows.get(file)]
             if not _training(before[0]).equals(_training(chosen.folder)):
                 different.append("training.csv")
             same = not different

@@ -574,10 +574,7 @@ def home_costs(
     rows: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Each home's cost in EUR over ``rows`` (None: all): home, value, controller, variant, seed (0)."""
-    cost = run.price * np.clip(run.net, 0, None)
-    inside = slice(None) if rows is None else np.isin(run.rows, rows)
-    frame = pd.DataFrame({"home": list(names), "value": cost[inside].sum(axis=0)})
-    return frame.assign(controller=controller, variant=variant, seed=0)
+    return evaluation.home_costs(run, names, rows).assign(controller=controller, variant=variant, seed=0)
 
 
 def district(run: Trajectory, service: Service) -> pd.DataFrame:
