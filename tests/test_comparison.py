@@ -188,7 +188,13 @@ def test_the_bound_stands_in_the_table_without_service_rows(kpis: pd.DataFrame) 
     elsewhere = kpis[~bound].assign(
         engine=lambda frame: np.where(frame["controller"] == "optimum", "model", frame["engine"])
     )
-    table = tables.main(elsewhere, **WHERE)
+    spent = pd.DataFrame([["optimum", "bound", np.nan, 6.3]], columns=[*tables.KEY, *tables.COSTING])
+    table = tables.main(elsewhere, spent, **WHERE)
+    assert table.set_index("controller").loc["optimum", "year_minutes"] == 6.3
+    apart = tables.bounds(elsewhere, engine=WHERE["engine"], edition=WHERE["edition"]).set_index("controller")
+    own = table.set_index("controller").loc["cooperative_maddpg", tables.COMPOSITE]
+    assert apart.loc["optimum", "above_test"] == 0
+    assert apart.loc["cooperative_maddpg", "above_test"] == pytest.approx(own - 0.58)
     line = table.set_index("controller").loc["optimum"]
     assert line["gate"] and line[tables.COMPOSITE] == pytest.approx(0.58) and np.isnan(line["ev_departures_met"])
     assert list(table["controller"])[-1] == "random"  # the only one that fails

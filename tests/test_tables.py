@@ -22,6 +22,7 @@ from thesis_lib.community.kpis import Service
 from thesis_lib.community.model import Community
 from thesis_lib.config import load_config
 from thesis_lib.controllers import rules
+from thesis_lib.controllers.tuned import settings_file
 from thesis_lib.provenance import write_csv_atomic, write_json_atomic
 
 VALUES = {"business_as_usual": [1.0], "random": [0.6], "cooperative_maddpg": [0.74, 0.76, 0.81]}
@@ -141,17 +142,22 @@ def test_a_long_table_runs_over_pages_and_a_wide_one_shrinks() -> None:
 
 def test_a_plan_pays_for_each_decision_and_a_policy_for_its_training() -> None:
     stages = {"training": {"cpu_s": 120.0}, "evaluation_citylearn": {"cpu_s": 60.0}}
+    settings_file().parent.mkdir(parents=True)
+    settings_file().write_text("made: {spent: {cpu_minutes: 2.5}}", encoding="utf-8")
     for controller, record in (
         ("mpc_forecast", {"decision_seconds": {"citylearn": {"p50": 0.03, "p95": 0.07}}}),
         ("cooperative_maddpg", {"stages": stages}),
+        ("tuned_rule", {}),
         ("rule", {}),
+        ("optimum", {"stages": {"bound_year": {"cpu_s": 180.0}}}),
     ):
         file = paths.run("test", "official", controller, "default", 0) / "run.json"
         write_json_atomic(file, {"controller": controller, "variant": "default", "stages": {}} | record)
     forms = pd.DataFrame({"variant": ["default"], "form": ["onnx"], "p50_us": [177.0]})
     write_csv_atomic(paths.tables("test") / "latency_forms.csv", forms)
     table = tables.costs("test", "official").set_index("controller")
-    assert list(table.index) == ["cooperative_maddpg", "mpc_forecast"]  # nothing is known of the rule
+    assert list(table.index) == ["tuned_rule", "cooperative_maddpg", "mpc_forecast", "optimum"]  # of the rule nothing
+    assert table.loc["tuned_rule", "training_minutes"] == 2.5 and table.loc["optimum", "year_minutes"] == 3
     assert table.loc["mpc_forecast", ["decision_us", "decision_slow_us"]].tolist() == pytest.approx([30000, 70000])
     assert table.loc["cooperative_maddpg", ["training_minutes", "decision_us"]].tolist() == [2, 177]
 

@@ -108,7 +108,8 @@ if old := learner.outdated(config, data, end):
 split = "test" if (kpis["split"] == "test").any() else "year"
 engine = config.engines[0]
 where = {"split": split, "engine": engine, "edition": data.edition}
-main = tables.main(kpis, **where)
+spent = tables.costs(profile, data.edition, engine)
+main = tables.main(kpis, spent, **where)
 tables.publish(main, "main", profile, lambda: tables.caption("main", **where))
 tables.publish(
     tables.controllers(kpis, **where, over_bau=True),
@@ -121,9 +122,19 @@ tables.publish(
 # What each costs to compute: a plan is solved anew every hour, a learned policy is trained once, then only evaluated.
 
 # %%
-spent = tables.costs(profile, data.edition, engine)
 if len(spent):
     tables.publish(spent, "costs", profile, lambda: tables.caption("costs", **where))
+
+# %% [markdown]
+# How much is there to gain at all? The bound is a linear programme over the whole year (or the test weeks), which knows
+# the future and relaxes what is not linear: nobody can be below it, and it need not be reachable. Its own plan, carried
+# out under the true physics, shows how loose it is; perfect MPC, what a day of exact forecasts is worth.
+
+# %%
+apart = tables.bounds(kpis, engine=engine, edition=data.edition)
+if len(apart):
+    of_both = {"engine": engine, "edition": data.edition, "split": "test"}
+    tables.publish(apart, "bounds", profile, lambda: tables.caption("bounds", **of_both))
 
 # %%
 with labels.using("en"):
@@ -156,7 +167,7 @@ with labels.using("en"):
             + ("departures" if pd.isna(cycles) else f"departures and runs {cycles:.1%} of the appliance cycles")
             + f", so its composite of {row[tables.COMPOSITE]:.3f} is no achievement."
         )
-    learned = main[main["controller"].isin([learner.CONTROLLER, "maddpg"])]
+    learned = main[main["controller"].isin(comparison.LEARNERS)]
     for index, row in learned.iterrows():
         half = row.get(f"{tables.COMPOSITE}_half", float("nan"))
         spread = f" ± {half:.3f} over {row['seeds']} seeds" if row["seeds"] > 1 else " (one seed)"
@@ -199,7 +210,7 @@ if len(known) > 1:
 # %% [markdown]
 # ## Hour by hour
 #
-# From here on the figures show one community behind all curves, and six controllers at most: BAU, ours, the spread
+# From here on the figures show one community behind all curves, and six controllers at most: BAU, ours, the tuned
 # rule, MARLISA, MADDPG and predictive control first, where they have rows. First the mean day, beside the load, the
 # sun and the price that every controller faces alike.
 

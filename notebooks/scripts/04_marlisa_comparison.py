@@ -144,6 +144,35 @@ if ours and others:
     display(Markdown("\n".join(f"- {text}" for text in comparison.sentences(compared, ours))))
 
 # %% [markdown]
+# ## Trained together, or each home by itself?
+#
+# arXiv 2602.19223 finds decentralised training ahead of central critics on CityLearn. So the better of the independent
+# learners, whose homes train alone, stands here against those that do not: MARLISA, MADDPG, whose critics see all
+# homes, and Cooperative MADDPG that hears nothing (local), or two sums (broadcast). Below zero training alone is
+# better. Those that learn from replay and those that learn with the model's gradient are two different questions.
+
+# %%
+composite = rows[rows["kpi"] == tables.COMPOSITE].groupby(tables.KEY)["value"].mean()
+apart = [pair for pair in tables.keys(rows) if pair[0] in ("independent_td3", "independent_sac")]
+apart = sorted(apart, key=lambda pair: composite[pair])
+own = [(comparison.OURS[0], name) for name in ("none", "broadcast")]
+together = [pair for pair in [("marlisa", "default"), ("maddpg", "default"), *own] if pair in composite.index]
+if apart and together:
+    alone = comparison.compare(kpis, apart[0], together, weeks if len(weeks) else None, **where)
+    place = {"split": f"weeks.{split}", "engine": f"engine.{engine}", "edition": f"edition.{data.edition}"}
+
+    def said():
+        """The table's caption, in the language in use."""
+        return labels.t(
+            "caption.decentralised", ours=labels.controller(*apart[0]), **{k: labels.t(v) for k, v in place.items()}
+        )
+
+    tables.publish(comparison.printed(alone), "comparison_decentralised", profile, said)
+    display(Markdown("\n".join(f"- {text}" for text in comparison.sentences(alone, apart[0]))))
+else:
+    display(Markdown("**No rows yet** of a learner that trains alone, or of one that does not."))
+
+# %% [markdown]
 # ## Term by term against the comparator
 #
 # The composite hides which of its terms moved. All six are one family of tests.
@@ -168,10 +197,7 @@ if ours and rival:
 
 # %%
 shown = [(tables.BAU, "default")]
-composite = rows[rows["kpi"] == tables.COMPOSITE].groupby(tables.KEY)["value"].mean()
-alone = [pair for pair in others if pair[0] in ("independent_td3", "independent_sac")]
-alone = sorted(alone, key=lambda pair: composite[pair])[:1]
-for pair in (rival, ours, *alone, *(pair for pair in others if pair[0] == "maddpg")):
+for pair in (rival, ours, *apart[:1], *(pair for pair in others if pair[0] == "maddpg")):
     if pair is not None and pair not in shown:
         shown.append(pair)
 env = dataset.load(data)

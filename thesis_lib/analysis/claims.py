@@ -302,7 +302,11 @@ def _team_reward(e: Evidence) -> Finding:
         absent = labels.t("found.absent", what=labels.variant("individual_reward"))
         return Finding(NOT_MEASURED, f"{checked} {absent}", "evidence.reward_responds")
     text = labels.t("found.individual", difference=_signed(own))
-    source = rows.sources(_variant("headline"), _variant("individual_reward"))
+    shown = ["headline", "individual_reward"]
+    if plain := rows.difference(_variant("maddpg_team"), _variant("maddpg")):
+        text += " " + labels.t("found.team_from_replay", difference=_signed(plain))
+        shown += ["maddpg_team", "maddpg"]
+    source = rows.sources(*map(_variant, shown))
     return Finding(positive(own), f"{checked} {text}", source, own, "1")
 
 
@@ -443,11 +447,11 @@ CLAIMS = tuple(
             (_homes, ("data_homes",)),
             (_thermal, ("data_resources",)),
             (_v2g, ("ablation_service", "ablation_service_kpis")),
-            (_battery, ("policy_day_announce",)),
+            (_battery, ("indicators", "policy_day_announce")),
             (_year, ("impact",)),
-            (_team_reward, ("ablation_learning",)),
+            (_team_reward, ("ablation_learning", "ablation_replay")),
             (_training, ("learning_curves",)),
-            (_decentralised, ("kpi_bars",)),
+            (_decentralised, ("comparison_decentralised", "kpi_bars")),
             (_attention, ("ablation_coordination",)),
             (_latency, ("latency_rates",)),
             (_weights, ("ablation_weights", "ablation_front")),

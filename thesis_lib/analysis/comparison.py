@@ -63,11 +63,11 @@ def few(rows: pd.DataFrame) -> list[Pair]:
         rows: of one split, engine and edition.
 
     Returns:
-        Of business as usual, ours, the rule, MARLISA, MADDPG and the causal MPC those that are there, then others in
-        the order of the thesis; in that order.
+        Of business as usual, ours, the tuned rule, MARLISA, MADDPG and the causal MPC those that are there, then others
+        in the order of the thesis; in that order.
     """
     pairs = [pair for pair in tables.keys(rows) if pair[0] != "random"]
-    wanted = (tables.BAU, OURS[0], "rule", "marlisa", "maddpg", "mpc_forecast")
+    wanted = (tables.BAU, OURS[0], "tuned_rule", "marlisa", "maddpg", "mpc_forecast")
     first = [next((pair for pair in pairs if pair[0] == name), None) for name in wanted]
     chosen = list(dict.fromkeys([*(pair for pair in first if pair), *pairs]))[:FEW]
     return [pair for pair in pairs if pair in chosen]

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from thesis_lib.analysis import comparison, evaluation, hourly, labels, page, tables
+from thesis_lib.analysis.learner import CONTROLLER
 from thesis_lib.analysis.page import TEXT_WIDTH, laid_out, legend_below, look, number_ticks
 
 KPIS = (tables.COMPOSITE, *tables.TERMS)  # the panels of kpi_bars
@@ -310,7 +311,8 @@ def _farthest(table: pd.DataFrame) -> dict[str, str]:
 def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = None) -> Figure:
     """Training loss and validation composite against minutes and updates, one thin line a seed.
 
-    Losses of different learners have nothing in common, so with several the composite stands alone.
+    Losses of different learners have nothing in common, so with several the composite stands alone, and once more
+    where those that ours is compared with begin and are at their best: one that diverges would press them together.
 
     Args:
         log: the learner's ``log.csv`` of each seed: columns seed, update, seconds, actor_loss, composite
@@ -321,9 +323,9 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
     frame = log.assign(minutes=log["seconds"] / 60)
     pairs = tables.keys(frame)
     shown = [("composite", "axis.validation")]
-    if frame["controller"].nunique() == 1:
-        shown.insert(0, ("actor_loss", "axis.loss"))
-    height = 0.9 + (1.65 if len(shown) > 1 else 2.4) * len(shown)
+    alone = frame["controller"].nunique() == 1
+    shown.insert(0, ("actor_loss", "axis.loss") if alone else shown[0])
+    height = 0.9 + (1.65 if alone else 2.1) * len(shown)
     fig, axes = plt.subplots(len(shown), 2, sharex="col", sharey="row", squeeze=False, figsize=(TEXT_WIDTH, height))
     for line, (column, label) in enumerate(shown):
         for side, time in enumerate(("minutes", "update")):
@@ -352,6 +354,12 @@ def learning_curves(log: pd.DataFrame, references: Mapping[str, float] | None = 
             ax.xaxis.set_major_formatter(labels.Numbers())
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=time == "update"))
         axes[line, 0].set_ylabel(f"{labels.t(label)} (–)")
+    if not alone:
+        compared = frame[frame["controller"] != CONTROLLER].dropna(subset=["composite"]).sort_values("update")
+        seeds = compared.groupby([*tables.KEY, "seed"])["composite"]
+        low, high = seeds.min().min(), seeds.first().max()
+        margin = max(0.1 * (high - low), 1e-3)
+        axes[-1, 0].set_ylim(low - margin, high + margin)
     axes[-1, 0].set_xlabel(labels.axis("axis.minutes", "min"))
     axes[-1, 1].set_xlabel(f"{labels.t('axis.updates')} (–)")
     legend_below(fig, axes[-1, 0])

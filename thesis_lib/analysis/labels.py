@@ -284,6 +284,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "table.battery": ("Batería (kWh)", "Battery (kWh)"),
     "table.chargers": ("Cargadores", "Chargers"),
     "table.appliances": ("Electrodomésticos", "Appliances"),
+    "table.composite_year": ("Compuesto, año", "Composite, year"),
+    "table.above_year": ("Sobre la cota, año", "Above the bound, year"),
+    "table.composite_test": ("Compuesto, semanas de prueba", "Composite, test weeks"),
+    "table.above_test": ("Sobre la cota, semanas de prueba", "Above the bound, test weeks"),
     "table.training_minutes": ("Entrenamiento (min CPU)", "Training (CPU min)"),
     "table.year_minutes": ("Un año (min CPU)", "A year (CPU min)"),
     "table.decision_us": ("Una decisión (µs)", "One decision (µs)"),
@@ -406,7 +410,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "{references}.",
     ),
     "caption.with_loss": ("pérdida del actor y compuesto de validación", "actor loss and validation composite"),
-    "caption.composite_alone": ("compuesto de validación", "validation composite"),
+    "caption.composite_alone": (
+        "compuesto de validación (abajo, ampliado donde empiezan los comparados y donde llegan a su mínimo)",
+        "validation composite (below, enlarged to where the compared learners begin and are at their best)",
+    ),
     "caption.mean_day": (
         "Día medio del distrito ({days} días): consumo neto por controlador, con el consumo no controlable, la "
         "fotovoltaica y el precio. Donde hay semillas ({seeds}), su media; líneas finas, cada una. Máximo del día "
@@ -498,12 +505,14 @@ TEXT: dict[str, tuple[str, str]] = {
         "semillas donde hay más de una. Servicio: salidas atendidas ≥ {gate} y todos los ciclos servidos; los que no "
         "lo cumplen van aparte, al final. Compuesto, sobre BAU: {composite}. ‡ Conoce el futuro y no compite; cota es "
         "solo la del óptimo, que no se simula; «reproducido» sigue ese plan con la física verdadera, donde ya no es "
-        "el mejor.",
+        "el mejor. Cálculo, en minutos de CPU: un entrenamiento (media de las semillas; de la regla ajustada, su "
+        "búsqueda) y un año con el simulador (de la cota, resolverlo).",
         "KPIs by controller, {split}, {engine}, {edition} edition: mean ± 95% t interval over seeds where there is "
         "more than one. Service: departures met ≥ {gate} and every cycle served; those that fail are listed apart, "
         "last. Composite, over BAU: {composite}. ‡ Knows the future and does not compete; only the optimum's bound is "
         "one, and it is not simulated; “replayed” follows that plan under the true physics, where it is no longer the "
-        "best.",
+        "best. Computing, in CPU minutes: one training (mean of the seeds; the tuned rule's search) and a year with "
+        "the simulator (of the bound, solving it).",
     ),
     "caption.verdict": (
         "Lo que consigue {controller}, semilla {seed}, y BAU, en semanas que no vio: {split}, {engine}, edición "
@@ -512,14 +521,22 @@ TEXT: dict[str, tuple[str, str]] = {
         "Service: departures met ≥ {gate} and every cycle served.",
     ),
     "caption.costs": (
-        "Lo que cuesta calcular: un entrenamiento (media de las semillas) y un año en {engine}, simulador incluido, "
-        "en minutos de CPU; y una decisión de todas las viviendas, mediana y percentil 95, en tiempo de reloj: el MPC "
-        "resuelve un problema cada hora, la política aprendida evalúa una red (el grafo ONNX que se sirve; –: sin "
-        "medir). Datos: edición {edition}.",
-        "What computing costs: one training (mean of the seeds) and a year in {engine}, its simulator included, in "
-        "CPU minutes; and one decision for all homes, median and 95th percentile, by the wall clock: MPC solves a "
-        "problem each hour, the learned policy evaluates a network (the ONNX graph that is served; –: not measured). "
-        "Data: {edition} edition.",
+        "Lo que cuesta calcular: un entrenamiento (media de las semillas; de la regla ajustada, su búsqueda) y un año "
+        "en {engine}, simulador incluido (de la cota, resolverlo), en minutos de CPU; y una decisión de todas las "
+        "viviendas, mediana y percentil 95, en tiempo de reloj: el MPC resuelve un problema cada hora, la política "
+        "aprendida evalúa una red (el grafo ONNX que se sirve; –: sin medir). Datos: edición {edition}.",
+        "What computing costs: one training (mean of the seeds; the tuned rule's search) and a year in {engine}, its "
+        "simulator included (of the bound, solving it), in CPU minutes; and one decision for all homes, median and "
+        "95th percentile, by the wall clock: MPC solves a problem each hour, the learned policy evaluates a network "
+        "(the ONNX graph that is served; –: not measured). Data: {edition} edition.",
+    ),
+    "caption.bounds": (
+        "Compuesto sobre BAU y distancia a la cota del óptimo, con una cota para el año y otra para las semanas de "
+        "prueba ({engine}, edición {edition}). La cota es un programa lineal que conoce el futuro y relaja lo que no "
+        "es lineal; «reproducido» lleva su plan a la física verdadera.",
+        "Composite over BAU and distance to the optimum's bound, with one bound for the year and one for the test "
+        "weeks ({engine}, {edition} edition). The bound is a linear programme that knows the future and relaxes what "
+        "is not linear; “replayed” carries its plan out under the true physics.",
     ),
     "caption.settings": (
         "Ajustes con que se entrena {variant}, de configs/{profile}.yaml.",

@@ -4,10 +4,10 @@
     python -m thesis_lib.analysis.readme --check   say whether they hold what the rows say
 
 Two parts of the READMEs: ``results``, from ``results/thesis/kpis.csv``, whose first paragraph says who is ahead,
-whoever that is; and ``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. Two of docs/algorithm.md:
-``ablations``, from the runs in ``results/ablations/``; and ``profile``, from ``results/speed/where.json``. One of
-docs/protocol.md: ``tuning``, from the trials in ``docs/tuning*.csv`` and ``results/tuning/``. No number is typed, and a
-test fails when a part and its files differ.
+whoever that is; and ``speed``, from ``results/speed/`` and ``results/thesis/latency.json``. Three of
+docs/algorithm.md: ``ablations``, from the runs in ``results/ablations/``; ``gap``, from its ``gap.csv`` and the
+thesis' rows; and ``profile``, from ``results/speed/where.json``. One of docs/protocol.md: ``tuning``, from the trials
+in ``docs/tuning*.csv`` and ``results/tuning/``. No number is typed, and a test fails when a part and its files differ.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from typing import Any
 import pandas as pd
 
 from thesis_lib import paths
-from thesis_lib.analysis import ablations, comparison, evaluation, gap, labels, tables
+from thesis_lib.analysis import ablations, comparison, evaluation, gap, gap_figures, labels, tables
 from thesis_lib.analysis.evaluation import EvaluationError
 from thesis_lib.analysis.learner import CONTROLLER
 from thesis_lib.config import ConfigError, load_config
+from thesis_lib.controllers import LEARNERS
 from thesis_lib.provenance import write_text_atomic
 
 FILES = {"en": "README.md", "es": "README.es.md"}
@@ -45,6 +46,7 @@ TUNED: dict[str, tuple[str, tuple[str, ...]]] = {
 ALGORITHM, ABLATED = "docs/algorithm.md", WHERE | {"engine": "model"}  # ablations are rolled in the fast model
 COLUMNS = (tables.COMPOSITE, *tables.TERMS)
 FIGURE = "kpi_bars"
+DIVERGED = 0.05  # of business as usual's composite: a last validation so far above the best is told
 # Rows of results/speed/model.json that are shown, those of 1,024 copies.
 STEPS = ("forward", "forward, compiled", "forward with observations", "forward and backward, compiled")
 
@@ -70,13 +72,14 @@ def block(kpis: pd.DataFrame | None, profile: str, seeds: int) -> str:
     if kpis is None or comparison.ours(rows) is None or tables.BAU not in set(rows["controller"]):
         return labels.t("readme.nothing", command=f"make {profile}")
     bounded = tables.with_bound(kpis, **WHERE)
+    diverging = _diverging(profile, rows)
     notes = labels.t("readme.notes", gate=_gate(), composite=tables.composite(), tolerance=_tolerance(profile))
-    parts = [_headline(rows, profile, seeds), _picture(profile), _table(bounded), notes]
+    parts = [_headline(rows, profile, seeds), _picture(profile), _table(bounded), f"{notes} {diverging}".strip()]
     return "\n\n".join(part for part in parts if part)
 
 
 def _headline(rows: pd.DataFrame, profile: str, seeds: int) -> str:
-    """Who is ahead among those that serve and do not know the future, and by how much; then our own figures."""
+    """Who is ahead among those that serve and do not know the future, and by how much; below, our own figures."""
     own = comparison.ours(rows)
     assert own is not None  # `block` has asked
     passes = tables.gate(rows)["passes"]
@@ -93,7 +96,7 @@ def _headline(rows: pd.DataFrame, profile: str, seeds: int) -> str:
         "seeds": seeds,
         "rest": labels.percent(1 - values[own].mean(), 1),
     }
-    texts = []
+    texts = [labels.t("readme.intro")]
     if not passes[own]:
         texts.append(labels.t("readme.fails", gate=_gate(), **numbers))
     elif ahead:
@@ -122,11 +125,45 @@ def _headline(rows: pd.DataFrame, profile: str, seeds: int) -> str:
     if comparison.HABITS in values and None not in cars:
         numbers |= {"own": cars[0], "usual": cars[1], "tolerance": _tolerance(profile)}
         texts.append(labels.t("readme.beyond", terms=shares(comparison.HABITS), **numbers))
+    if plain := _plain(values):
+        texts.append(plain)
     if len(values[own]) < seeds or own != comparison.OURS:
         texts.append(labels.t("readme.so_far", headline=labels.controller(*comparison.OURS), **numbers))
     absent = comparison.missing(rows)
     if absent:
         texts.append(labels.t("readme.absent", names=labels.listing([labels.controller(name) for name in absent])))
+    return f"{' '.join(texts[:2])}\n\n{' '.join(texts[2:])}"
+
+
+def _plain(values: dict[comparison.Pair, pd.Series]) -> str:
+    """What learning comes to without the model, beside the tuned rule; apart against central. Empty without them."""
+    names = ("tuned_rule", "maddpg", "independent_td3", "independent_sac")
+    rule, central, *alone = ((name, "default") for name in names)
+    alone = sorted((pair for pair in alone if pair in values), key=lambda pair: values[pair].mean())
+    if not alone or rule not in values or central not in values:
+        return ""
+    best = min((pair for pair in values if pair[0] in LEARNERS), key=lambda pair: values[pair].mean())
+    difference = comparison.against(values[alone[0]], values[central], other_learns=True)
+    return labels.t(
+        "readme.plain",
+        best=f"{labels.controller(*best)} ({_value(values[best])})",
+        rule=_value(values[rule]),
+        alone=labels.controller(*alone[0]),
+        central=labels.controller(*central),
+        difference=labels.difference(difference.mean(), tables.half_width(difference)),
+    )
+
+
+def _diverging(profile: str, rows: pd.DataFrame) -> str:
+    """Who ends its training far above its best validation (`DIVERGED`), means over seeds; empty if nobody does."""
+    logs = evaluation.training_logs(profile, WHERE["edition"], tables.keys(rows))
+    texts = []
+    for pair in tables.keys(logs) if len(logs) else []:
+        seeds = comparison.rows_of(logs, pair).dropna(subset=["composite"]).sort_values("update").groupby("seed")
+        best, last = seeds["composite"].min().mean(), seeds["composite"].last().mean()
+        if last - best > DIVERGED:
+            told = {"best": labels.number(best, 3), "last": labels.number(last, 3)}
+            texts.append(labels.t("readme.diverges", name=labels.controller(*pair), **told))
     return " ".join(texts)
 
 
@@ -234,8 +271,10 @@ def speed(profile: str) -> str:
     for name in (profile, "ablations"):
         records = [run.record() for run in evaluation.runs(name)]
         if records:
-            hours = sum(spent["cpu_s"] for record in records for spent in record["stages"].values()) / 3600
-            about.append(labels.t("speed.hours", command=name, runs=len(records), hours=labels.number(hours, 1)))
+            stages = [spent for record in records for spent in record["stages"].values()]
+            hours, wall = (sum(spent[clock] for spent in stages) / 3600 for clock in ("cpu_s", "wall_s"))
+            told = {"hours": labels.number(hours, 1), "wall": labels.number(wall / 2, 1)}  # two cores, one run each
+            about.append(labels.t("speed.hours", command=name, runs=len(records), **told))
     if len(rows := gap.read("ablations")):
         hours = rows.drop_duplicates(["variant", "seed"])["training_seconds"].sum() / 3600
         about.append(labels.t("speed.gap", hours=labels.number(hours, 1)))
@@ -275,6 +314,36 @@ def differences(kpis: pd.DataFrame | None, weeks: pd.DataFrame) -> str:
     head = ["Variant", "Compared with", "Difference in composite", *ends]
     table = [head, ["---", "---", *["---:"] * 5], *lines]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table)
+
+
+def distance(kpis: pd.DataFrame | None) -> str:
+    """The part ``gap`` of docs/algorithm.md, in English: steps from ours to the bound, and what may not be had lifted.
+
+    Args:
+        kpis: the long table of the thesis; None if it is not there.
+
+    Returns:
+        Markdown: two tables; one sentence without rows.
+    """
+    apart = pd.DataFrame() if kpis is None else tables.bounds(kpis, engine=WHERE["engine"], edition=WHERE["edition"])
+    lifted = gap.read("ablations")
+    if apart.empty or lifted.empty:
+        return labels.t("readme.nothing", command="make ablations")
+    apart = apart.sort_values("composite_test", ascending=False)
+    lines = [["", "Year", "above its bound", "Test weeks", "above their bound"], ["---", *["---:"] * 4]]
+    for row in apart.to_dict("records"):
+        values = [row[f"{what}_{split}"] for split in ("year", "test") for what in ("composite", "above")]
+        name = tables.marked((row["controller"], row["variant"]))
+        lines.append([name, *(labels.number(value, 3) for value in values)])
+    found = gap_figures.gap_summary(lifted).set_index("variant")
+    by_seed = lifted[lifted["split"] == "test"].pivot(index="seed", columns="variant", values="composite")
+    below = [["Lifted", "Test weeks", "Difference", "Train weeks", "Seeds"], ["---", *["---:"] * 4]]
+    for name, row in found.iterrows():
+        change = (by_seed[name] - by_seed["headline"]).dropna()
+        told = "–" if name == "headline" else labels.difference(change.mean(), tables.half_width(change))
+        cells = [labels.number(row["test"], 3), told, labels.number(row["train"], 3), str(int(row["seeds"]))]
+        below.append([labels.t(f"gap.{name}"), *cells])
+    return "\n\n".join("\n".join("| " + " | ".join(line) + " |" for line in table) for table in (lines, below))
 
 
 def budgets() -> str:
@@ -427,6 +496,7 @@ def rendered(profile: str = "thesis") -> dict[Path, str]:
         weeks = comparison.weekly("ablations", pairs, engine=ABLATED["engine"], edition=ABLATED["edition"])
         changes = differences(evaluation.gather("ablations") if evaluation.runs("ablations") else None, weeks)
         text = written(file.read_text(encoding="utf-8"), "ablations", changes, ALGORITHM)
+        text = written(text, "gap", distance(kpis), ALGORITHM)
         texts[file] = written(text, "profile", update_time(), ALGORITHM)
     return texts
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from IPython.display import Markdown, display
 
 from thesis_lib import paths
@@ -26,6 +27,7 @@ from thesis_lib.analysis.words import SETTINGS_ES
 from thesis_lib.community.kpis import UNITS, WEIGHTS, Service, Trajectory
 from thesis_lib.community.kpis import departures as departures_of
 from thesis_lib.community.model import Community
+from thesis_lib.controllers.tuned import settings_file
 from thesis_lib.provenance import write_csv_atomic, write_text_atomic
 
 KEY = ["controller", "variant"]
@@ -55,6 +57,10 @@ FORESIGHT = ("mpc_perfect", "optimum")  # they know the future: bounds, no compe
 COMPOSITE = "composite_vs_bau"
 TERMS = list(WEIGHTS)  # the five of the composite
 SERVICE = evaluation.SERVICE
+COSTING = {  # columns of what computing costs: the stages of a run that they are read from
+    "training_minutes": ("training",),
+    "year_minutes": ("evaluation_{}", "bound_year"),
+}
 
 
 def select(
@@ -192,8 +198,9 @@ def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame
     """What each controller costs to compute: from the records of its runs, means over its seeds.
 
     Returns:
-        Columns controller, variant, training_minutes (CPU, of one seed; NaN where nothing is trained), year_minutes
-        (CPU, to roll the year in ``engine``, the engine's own work included; NaN if it was not rolled there),
+        Columns controller, variant, training_minutes (CPU, of one seed, or of the tuned rule's search; NaN where
+        nothing is trained), year_minutes (CPU, to roll the year in ``engine``, the engine's own work included, or to
+        solve the bound's year; NaN if it was not rolled there),
         decision_us and decision_slow_us (median and 95th percentile of one decision for all homes, wall clock). The
         last two are of plans, which solve a problem each hour; of ours the median of the graph that is served, where
         notebook 05 has measured it. Who has none of these is left out.
@@ -206,8 +213,12 @@ def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame
         record = run.record()
         stages = record["stages"]
         line: dict[str, Any] = {"controller": record["controller"], "variant": record["variant"]}
-        for column, stage in (("training_minutes", "training"), ("year_minutes", f"evaluation_{engine}")):
-            line[column] = stages[stage]["cpu_s"] / 60 if stage in stages else np.nan
+        for column, names in COSTING.items():
+            spent = [stages[name.format(engine)]["cpu_s"] / 60 for name in names if name.format(engine) in stages]
+            line[column] = spent[0] if spent else np.nan
+        if record["controller"] == "tuned_rule":
+            made = yaml.safe_load(settings_file().read_text(encoding="utf-8"))["made"]
+            line["training_minutes"] = made["spent"]["cpu_minutes"]
         if record["controller"].startswith("mpc_"):
             spread = record.get("decision_seconds", {}).get(engine, {})
             for column, part in (("decision_us", "p50"), ("decision_slow_us", "p95")):
@@ -220,19 +231,50 @@ def costs(profile: str, edition: str, engine: str = "citylearn") -> pd.DataFrame
     return table.loc[keys(table.reset_index())].reset_index()
 
 
-def main(kpis: pd.DataFrame, *, split: str, engine: str, edition: str) -> pd.DataFrame:
-    """The thesis' main table: `controllers` with both service shares.
+def main(kpis: pd.DataFrame, spent: pd.DataFrame, *, split: str, engine: str, edition: str) -> pd.DataFrame:
+    """The thesis' main table: `controllers` with both service shares and what each costs to compute.
 
     Args:
         kpis: the long table.
+        spent: as `costs` gives it.
         split, engine, edition: of the rows.
 
     Returns:
-        As `controllers`. A bound stands in the same table: of any engine, since nobody acts.
+        As `controllers`, and training_minutes and year_minutes of ``spent``. A bound stands in the same table: of any
+        engine, since nobody acts.
     """
     rows = with_bound(kpis, split=split, engine=engine, edition=edition)
     names = (COMPOSITE, *TERMS, *SERVICE)
-    return controllers(rows, split=split, engine=engine, edition=edition, names=names)
+    table = controllers(rows, split=split, engine=engine, edition=edition, names=names)
+    return table.merge(spent[[*KEY, *COSTING]], on=KEY, how="left")
+
+
+def bounds(kpis: pd.DataFrame, *, engine: str, edition: str) -> pd.DataFrame:
+    """How far above the optimum's bound they stay who know the future, and the two that come nearest without it.
+
+    Args:
+        kpis: the long table.
+        engine, edition: of the rows.
+
+    Returns:
+        Columns controller, variant, then composite_<split> (mean over seeds) and above_<split> (that minus the bound's)
+        for the year and for the test weeks, each with a bound of its own. Empty without a bound; NaN where a run was
+        too short.
+    """
+    shown = (("optimum", "bound"), ("mpc_perfect", "default"), ("optimum", "replay"), ("mpc_forecast", "default"))
+    columns = {}
+    for split in ("year", "test"):
+        if not ((kpis["split"] == split) & (kpis["edition"] == edition) & (kpis["engine"] == engine)).any():
+            continue
+        rows = with_bound(kpis, split=split, engine=engine, edition=edition)
+        columns[split] = rows[rows["kpi"] == COMPOSITE].groupby(KEY)["value"].mean()
+    values = pd.DataFrame(columns).reindex([*shown, (CONTROLLER, "announce")]).dropna(how="all")
+    if shown[0] not in values.index:
+        return pd.DataFrame()
+    table: dict[str, pd.Series] = {}
+    for split, own in values.items():
+        table |= {f"composite_{split}": own, f"above_{split}": own - own[shown[0]]}
+    return pd.DataFrame(table, index=values.index).rename_axis(KEY).reset_index()
 
 
 def with_bound(kpis: pd.DataFrame, *, split: str, engine: str, edition: str) -> pd.DataFrame:

@@ -250,6 +250,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "Con recompensa individual, compuesto {difference}.",
         "With individual rewards, composite {difference}.",
     ),
+    "found.team_from_replay": (
+        "Desde la memoria (K = 0), la del equipo en lugar de la de cada vivienda: compuesto {difference}.",
+        "From replay (K = 0), the team's in place of each home's own: composite {difference}.",
+    ),
     "found.training": (
         "{updates} actualizaciones, {seeds}: compuesto de validación de {first} a {last}, baja {fall}.",
         "{updates} updates, {seeds}: validation composite from {first} to {last}, a fall of {fall}.",
@@ -328,6 +332,15 @@ TEXT: dict[str, tuple[str, str]] = {
         "p within the table, probability of improvement; value (t interval) and IQM (bootstrap interval) are those of "
         "the row's own controller ({split}, {engine}, {edition} edition). ‡ Knows the future and does not compete.",
     ),
+    "caption.decentralised": (
+        "{ours}, entrenado vivienda por vivienda, menos los que entrenan juntos o se coordinan, sobre BAU: diferencia "
+        "pareada por semillas (intervalo t del 95{space}%) y por semanas de prueba, p de Holm en la tabla, "
+        "probabilidad de mejora ({split}, {engine}, edición {edition}). MADDPG cooperativo aprende con el modelo "
+        "(K > 0), los otros, de la memoria.",
+        "{ours}, trained home by home, minus those that train together or coordinate, over BAU: difference paired by "
+        "seed (95% t interval) and by test week, Holm's p within the table, probability of improvement ({split}, "
+        "{engine}, {edition} edition). Cooperative MADDPG learns with the model (K > 0), the others from replay.",
+    ),
     "caption.compare_terms": (
         "{ours} menos {rival}, indicador por indicador, sobre BAU: diferencia pareada por semillas (intervalo t del "
         "95{space}%), p de Holm en la tabla, probabilidad de mejora; valor (intervalo t) e IQM (intervalo bootstrap) "
@@ -340,6 +353,22 @@ TEXT: dict[str, tuple[str, str]] = {
     "readme.nothing": (
         "**Aún sin cifras.** Las escribe aquí `{command}` cuando ha terminado; ninguna se escribe a mano.",
         "**No figures yet.** `{command}` writes them here when it is done; none is written by hand.",
+    ),
+    "readme.intro": (
+        "Diecisiete viviendas con baterías, paneles solares y coches eléctricos aprenden a desplazar juntas su consumo "
+        "(el conjunto horario con vehículos eléctricos de CityLearn 3.0.2).",
+        "Seventeen homes with batteries, solar panels and electric cars learn to shift their consumption together "
+        "(CityLearn's hourly EV data set, CityLearn 3.0.2).",
+    ),
+    "readme.plain": (
+        "De los que aprenden sin el gradiente del modelo, el menor es {best}; la regla ajustada, {rule}. Entrenado por "
+        "separado menos con críticos que lo ven todo ({alone} − {central}): {difference}.",
+        "Of those that learn without the model's gradient the lowest is {best}; the tuned rule, {rule}. Trained apart "
+        "minus with critics that see all ({alone} − {central}): {difference}.",
+    ),
+    "readme.diverges": (
+        "{name} cuenta con su mejor punto en validación ({best}), tras el que su entrenamiento diverge (hasta {last}).",
+        "{name} counts with its best checkpoint on validation ({best}), after which its training diverges (to {last}).",
     ),
     "readme.ahead": (
         "**{ours} tiene el menor compuesto entre quienes dan servicio y no conocen el futuro: {value} del de la "
@@ -446,8 +475,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "{difference}.",
     ),
     "speed.hours": (
-        "`make {command}`: {runs} ejecuciones, {hours} horas de CPU en total.",
-        "`make {command}`: {runs} runs, {hours} CPU hours in all.",
+        "`make {command}`: {runs} ejecuciones, {hours} horas de CPU en total; sus tiempos de reloj, partidos por "
+        "dos por ir de dos en dos, suman {wall}{space}h.",
+        "`make {command}`: {runs} runs, {hours} CPU hours in all; their times by the clock, halved for two at a time, "
+        "come to {wall}{space}h.",
     ),
     "speed.gap": (
         "Los entrenamientos que explican la distancia al óptimo: {hours} horas de CPU más.",
@@ -464,14 +495,14 @@ TEXT: dict[str, tuple[str, str]] = {
     "speed.gpu": (
         "Una {gpu} (con torch {torch} y {cores} núcleos) hace {small} actualizaciones por segundo con {copies} copias "
         "y {large} con {more}; un entrenamiento entero de `{variant}` con {more} dura {minutes}{space}min, sin la "
-        "compilación, y acaba con un compuesto de {composite} en las semanas de validación.",
+        "compilación, y llega como mejor a un compuesto de {composite} en las semanas de validación.",
         "One {gpu} (with torch {torch} and {cores} cores) makes {small} updates a second with {copies} copies and "
         "{large} with {more}; a whole training of `{variant}` with {more} takes {minutes}{space}min, without "
-        "compilation, and ends with a composite of {composite} on the validation weeks.",
+        "compilation, and its best composite on the validation weeks is {composite}.",
     ),
     "speed.gpu_ends": (
-        "Los de un núcleo, con {copies}, acaban entre {low} y {high}.",
-        "Those of one core, with {copies}, end between {low} and {high}.",
+        "El mejor de cada uno de un núcleo, con {copies}, está entre {low} y {high}.",
+        "That of each training on one core, with {copies}, lies between {low} and {high}.",
     ),
     "speed.usual": (
         "El modo habitual no la alcanza en {spent}{space}min de un núcleo: tras {hours} horas de CityLearn, su "
