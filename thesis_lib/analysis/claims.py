@@ -191,7 +191,8 @@ def _marlisa(e: Evidence) -> Finding:
 def _citation(e: Evidence) -> Finding:
     homes = e.community.homes
     here = "found.marlisa_here" if e.thesis.has(MARLISA) else "found.marlisa_not_here"
-    return Finding(REFUTED, labels.t("found.citation", homes=homes, here=labels.t(here)), MARLISA_SOURCE)
+    text = labels.t("found.citation", homes=homes, here=labels.t(here), source=MARLISA_SOURCE)
+    return Finding(REFUTED, text, MARLISA_SOURCE)
 
 
 def _homes(e: Evidence) -> Finding:

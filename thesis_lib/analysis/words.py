@@ -200,8 +200,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "{composite} ({seeds} seeds in common).",
     ),
     "found.citation": (
-        "Es multiagente: un agente por edificio, y se coordinan entre sí. {here} (aquí, {homes} viviendas).",
-        "It is multi-agent: one agent per building, and they coordinate. {here} (here, {homes} homes).",
+        "Es multiagente: un agente por edificio, y se coordinan entre sí ({source}). {here} (aquí, {homes} viviendas).",
+        "It is multi-agent: one agent per building, and they coordinate ({source}). {here} (here, {homes} homes).",
     ),
     "found.marlisa_here": ("Se ejecuta así en esta comparación", "It runs so in this comparison"),
     "found.marlisa_not_here": ("Aún sin filas en esta comparación", "No rows in this comparison yet"),

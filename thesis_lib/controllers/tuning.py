@@ -1,4 +1,4 @@
-"""Tune the rule of `tuned` as a learner is trained: on train weeks, chosen on validation weeks, on the same budget.
+"""Tune the rule of `tuned` as a learner is trained: on train weeks, chosen on validation weeks, within its budget.
 
     python -m thesis_lib.controllers.tuning --profile thesis
 
@@ -204,7 +204,7 @@ def tune(
         return time.process_time() > 60.0 * minutes
 
     low, high, present = map(np.array, zip(*SEARCHED.values(), strict=True))
-    differential_evolution(
+    search = differential_evolution(
         loss,
         list(zip(low, high, strict=True)),
         maxiter=generations,
@@ -215,7 +215,7 @@ def tune(
         polish=False,
         mutation=(0.3, 0.8),
         recombination=0.8,
-        tol=0.0,
+        tol=0.0,  # until all proposals score the same
         callback=note,
     )
     bar.close()
@@ -240,6 +240,7 @@ def tune(
             "population": population,
             "evaluations": evaluated,
             "candidates": len(candidates),
+            "ended": search.message,
         },
     }
 
@@ -286,9 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="thesis", help="configs/<profile>.yaml (default: thesis)")
     parser.add_argument("--edition", choices=datasets.EDITIONS, help="default: the profile's")
     parser.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
-    parser.add_argument("--generations", type=int, default=100, help="at most so many (default: 100)")
-    parser.add_argument("--population", type=int, default=32, help="proposals a generation (default: 32)")
-    parser.add_argument("--minutes", type=float, default=4.5, help="CPU time after which none begins (default: 4.5)")
+    parser.add_argument("--generations", type=int, default=1000, help="at most so many (default: 1000)")
+    parser.add_argument("--population", type=int, default=64, help="proposals a generation (default: 64)")
+    parser.add_argument("--minutes", type=float, default=239, help="CPU time after which none begins (default: 239)")
     given = parser.parse_args(arguments)
     try:
         if given.generations < 1 or given.population < 5:
