@@ -220,7 +220,7 @@ def test_bad_requests_are_refused_before_anything_is_written(data, elsewhere):
     ("asked", "says"),
     [
         (["rule", "--seed", "3"], "--seed 3: rule draws nothing and has seed 0 alone"),
-        (["random", "--seed", "-1"], "--seed -1: 0 or above"),
+        (["random", "--seed", "-1"], "--seed -1: from 0 to 4294967295"),
         (["rule", "--homes", "-5"], "--homes -5: say how many"),
     ],
 )

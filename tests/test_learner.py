@@ -145,7 +145,7 @@ def test_a_run_is_trained_once_and_read_ever_after(data, tmp_path: Path, monkeyp
     rows = learner.learn(config, "broadcast", 0, data, end=48, say=said.append)
     assert trained == [0] and set(rows["variant"]) == {"broadcast"}
     folder = paths.run("test", data.edition, learner.CONTROLLER, "broadcast", 0)
-    names = ["flows.csv.gz", "hourly.csv.gz", "kpis.csv", "run.json", "training.csv", "weekly.csv"]
+    names = ["flows.csv.gz", "homes.csv", "hourly.csv.gz", "kpis.csv", "run.json", "training.csv", "weekly.csv"]
     assert sorted(file.name for file in folder.iterdir()) == names
     record = json.loads((folder / "run.json").read_text())
     assert record["recipe"] == learner.recipe(config, "broadcast", 0, data, end=48)
@@ -254,8 +254,9 @@ def test_the_command_tells_what_it_cannot_do_in_one_line(capsys: pytest.CaptureF
         assert learner.main([variant, "--profile", profile]) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and says in error and error.count("\n") == 1
-    assert learner.main(["none", "--profile", "test", "--seed", "-1"]) == 1
-    assert capsys.readouterr().err == "error: --seed -1: 0 or above\n"
+    for seed in (-1, 2**32):
+        assert learner.main(["none", "--profile", "test", "--seed", str(seed)]) == 1
+        assert capsys.readouterr().err == f"error: --seed {seed}: from 0 to 4294967295\n"
 
 
 def test_a_training_that_diverges_is_told_in_one_line(

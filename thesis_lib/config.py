@@ -30,7 +30,7 @@ class Config(BaseModel):
     profile: str
     edition: Literal["auto", "official", "offline"]
     language: Literal["es", "en"]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: Annotated[int, Field(ge=1)]
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]

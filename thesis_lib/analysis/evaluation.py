@@ -714,8 +714,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings_of(given.controller, given.seed)
         if given.homes < 0:
             raise EvaluationError(f"--homes {given.homes}: say how many, or 0 for the data set's own")
-        if given.seed < 0 or (given.seed and "seed" not in settings):
-            allowed = "0 or above" if "seed" in settings else f"{given.controller} draws nothing and has seed 0 alone"
+        if not 0 <= given.seed < 2**32 or (given.seed and "seed" not in settings):
+            alone = f"{given.controller} draws nothing and has seed 0 alone"
+            allowed = f"from 0 to {2**32 - 1}" if "seed" in settings else alone
             raise EvaluationError(f"--seed {given.seed}: {allowed}")
         config = load_config(given.profile)
         data = datasets.find(given.edition or config.edition)

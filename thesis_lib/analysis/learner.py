@@ -367,8 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of weights, training windows and noise (default: 0)")
     given = parser.parse_args(arguments)
     try:
-        if given.seed < 0:
-            raise ConfigError(f"--seed {given.seed}: 0 or above")
+        if not 0 <= given.seed < 2**32:
+            raise ConfigError(f"--seed {given.seed}: from 0 to {2**32 - 1}")
         config = load_config(given.profile)
         torch.set_num_threads(config.threads)
         data = datasets.find(given.edition or config.edition)

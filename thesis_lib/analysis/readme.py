@@ -515,7 +515,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stale = [file for file, text in texts.items() if file.read_text(encoding="utf-8") != text]
         if given.check and stale:
             names = ", ".join(file.name for file in stale)
-            raise ReadmeError(f"{names}: not what the rows say; run python -m thesis_lib.analysis.readme")
+            command = f"python -m thesis_lib.analysis.readme --profile {given.profile}"
+            raise ReadmeError(f"{names}: not what the rows say; run {command}")
         for file in stale:
             write_text_atomic(file, texts[file])
             print(f"written: {file.name}")

@@ -55,8 +55,8 @@ def recheck(
         say: takes one line per validation, and what came of it.
 
     Returns:
-        True if the variant's rows are of today's code now; False if a number differs: then all rows are as they were,
-        those of business as usual too, which are made anew before if they are of other code.
+        True if the variant's rows are of today's code now; False without rows, or if a number differs: then all rows
+        are as they were, those of business as usual too, which are made anew before if they are of other code.
 
     Raises:
         ConfigError: no such variant.
@@ -69,6 +69,9 @@ def recheck(
         return learner.recipe(config, variant, run.seed, data, controller=controller, end=end)
 
     found = evaluation.runs(config.profile, data.edition, controller, variant)
+    if not found:
+        say(f"{name}: no runs to hold against today's code")
+        return False
     old = [run for run in found if evaluation.recorded_recipe(run.folder) != today(run)]
     if not old:
         say(f"{name}: {len(found)} runs, all of today's code")

@@ -3,11 +3,11 @@
     python -m thesis_lib.analysis.search independent_sac
 
 Optuna proposes settings (TPE, Bergstra et al. 2011), the profile's own first; each is trained with seed 0 in the fast
-model on train rows alone and judged as `train` judges: the best composite of the validation weeks that passes the gate.
-A trial whose best so far is worse than the median of the others after as many updates is stopped, and so is one that
-has used the minutes that a seed's training may take. Each trial is a line of ``results/tuning/<learner>.csv``, written
-when it ends; the same command goes on from there until the budget, in minutes of CPU, is spent. The last line of output
-says what to write into the profiles.
+model on train rows alone and judged as `train` judges: the best composite of the validation weeks that passes the
+gate. A trial whose best so far is worse than the median of the others after as many updates is stopped, and so is one
+that has used the minutes that a seed's training may take. Each trial is a line of ``results/tuning/<learner>.csv``,
+written when it ends, all on the official edition; the same command goes on from there until the budget, in minutes of
+CPU, is spent. The last line of output says what to write into the profiles.
 """
 
 from __future__ import annotations
@@ -225,15 +225,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, help="budget of CPU, with what its file already holds (default: docs/protocol.md's)"
     )
     parser.add_argument("--profile", default="thesis", help="configs/<profile>.yaml (default: thesis)")
-    parser.add_argument("--edition", choices=datasets.EDITIONS, help="default: the profile's")
     given = parser.parse_args(arguments)
     budget = MINUTES[given.learner] if given.minutes is None else given.minutes
     try:
+        if not 0 <= budget < math.inf:
+            raise ConfigError(f"--minutes {budget:g}: 0 or more")
         config = load_config(given.profile)
         torch.set_num_threads(config.threads)
         settings = settings_of(config, "default", given.learner)
         kind = LEARNERS[given.learner]
-        env = datasets.load(datasets.find(given.edition or config.edition))
+        env = datasets.load(datasets.find("official"))
         env.reset()
         community = Community.from_citylearn(env).to(torch.device("cpu"), torch.float32)
         ensure_writable(paths.tuning(given.learner).parent)

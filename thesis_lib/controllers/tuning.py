@@ -1,6 +1,6 @@
 """Tune the rule of `tuned` as a learner is trained: on train weeks, chosen on validation weeks, within its budget.
 
-    python -m thesis_lib.controllers.tuning --profile thesis
+    python -m thesis_lib.controllers.tuning
 
 Differential evolution (Storn & Price 1997, SciPy's) proposes numbers; each generation is rolled as one batch through
 the fast model, every train block begun anew as for the learner's reward. What misses the gate is penalised by how
@@ -284,19 +284,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Exit status 0, or 1 after a one-line error on stderr.
     """
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.controllers.tuning", description=main.__doc__)
-    parser.add_argument("--profile", default="thesis", help="configs/<profile>.yaml (default: thesis)")
-    parser.add_argument("--edition", choices=datasets.EDITIONS, help="default: the profile's")
     parser.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
     parser.add_argument("--generations", type=int, default=1000, help="at most so many (default: 1000)")
     parser.add_argument("--population", type=int, default=64, help="proposals a generation (default: 64)")
     parser.add_argument("--minutes", type=float, default=239, help="CPU time after which none begins (default: 239)")
     given = parser.parse_args(arguments)
     try:
-        if given.generations < 1 or given.population < 5:
-            raise ConfigError("--generations must be at least 1 and --population at least 5")
-        config = load_config(given.profile)
+        if given.generations < 1 or given.population < 5 or given.seed < 0:
+            raise ConfigError("--generations must be at least 1, --population at least 5, and --seed 0 or above")
+        config = load_config("thesis")  # every profile's rule is tuned for the thesis, on its data alone
         torch.set_num_threads(1)
-        data = datasets.find(given.edition or config.edition)
+        data = datasets.find("official")
         ensure_writable(settings_file().parent)
         community = Community.from_citylearn(datasets.load(data))
         result = tune(

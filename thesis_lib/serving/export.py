@@ -500,7 +500,7 @@ def _evaluation(run: Path, about: Mapping[str, Any], edition: str, variant: str,
     for name, value in own.items():
         if set(rows[name]) != {value}:
             raise ExportError(f"{run} is of another {name} than the checkpoint, {value}: give its own run")
-    if (record.get("training") or {}).get("checkpoint", checkpoint) != checkpoint:
+    if (record.get("training") or {}).get("checkpoint") != checkpoint:
         raise ExportError(f"{run} is of another checkpoint, of a training before or since: evaluate this one")
     kept = ["engine", "split", "kpi", "value", "unit"]
     rows = rows[rows.split.isin(["test", "year"])][kept].dropna(subset=["value"])
@@ -685,7 +685,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m thesis_lib.serving.export", description=main.__doc__)
     parser.add_argument("checkpoint", type=Path, help="best.pt of a training")
     parser.add_argument("--out", type=Path, required=True, help="folder for graphs and card, such as models/broadcast")
-    parser.add_argument("--edition", default="auto", choices=datasets.EDITIONS, help="of the training (default: auto)")
+    parser.add_argument("--edition", required=True, choices=["official", "offline"], help="that it was trained on")
     parser.add_argument("--variant", help="its name in tables (default: its coordination)")
     parser.add_argument("--run", type=Path, help="folder of its evaluation: kpis.csv, run.json (default: none)")
     given = parser.parse_args(arguments)
