@@ -312,7 +312,7 @@ def test_one_command_trains_a_compared_learner_once(name: str, tmp_path: Path, m
     rows = learner.learn(config_, "default", 0, data, controller=name, end=48, say=said.append)
     assert set(rows["controller"]) == {name} and set(rows["variant"]) == {"default"}
     folder = paths.run("test", data.edition, name, "default", 0)
-    names = ["flows.csv.gz", "hourly.csv.gz", "kpis.csv", "run.json", "training.csv", "weekly.csv"]
+    names = ["flows.csv.gz", "homes.csv", "hourly.csv.gz", "kpis.csv", "run.json", "training.csv", "weekly.csv"]
     assert sorted(file.name for file in folder.iterdir()) == names
     record = json.loads((folder / "run.json").read_text())
     assert record["recipe"] == learner.recipe(config_, "default", 0, data, controller=name, end=48)
